@@ -1,0 +1,1 @@
+"""Students of the teacher: finder, encoder, decoder; their losses and training."""

@@ -1,0 +1,1 @@
+"""From a camera or a file to a reading. Imports ``ecg`` only, never torch, transformers or timm."""

@@ -1,0 +1,1 @@
+"""What runs a net: one session interface, one module an engine."""

@@ -1,0 +1,1 @@
+"""The shipped bundle: bundle.json and the nets that it names."""

@@ -1,0 +1,1 @@
+"""Student to ONNX to bundle."""

@@ -1,0 +1,1 @@
+"""ECG-Scan, the teacher: image, signal and text in one space."""
