@@ -34,9 +34,10 @@ class Photo:
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """The way from page millimetres to photo pixels: nodes 5 mm apart.
+    """The way from page millimetres to photo pixels: nodes ``step_mm`` apart, cubic between them.
 
-    ``node_px`` (Ny, Nx, 2) float32: photo (x, y) px of the page point (x0_mm + 5 j, y0_mm + 5 i); NaN off the paper.
+    ``node_px`` (Ny, Nx, 2) float32: photo (x, y) px (pixel centres at integers) of the page point
+    (x0_mm + j step_mm, y0_mm + i step_mm); NaN off the paper.
     ``residual_mm``: the median distance between the measured grid and this lattice.
     """
 
@@ -44,6 +45,7 @@ class Sheet:
     x0_mm: float = 0.0
     y0_mm: float = 0.0
     residual_mm: float = 0.0
+    step_mm: float = LATTICE_MM
 
     def __post_init__(self) -> None:
         if self.node_px.ndim != 3 or self.node_px.shape[2] != 2 or min(self.node_px.shape[:2]) < 2:
