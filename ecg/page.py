@@ -131,6 +131,15 @@ class PageLayout:
         return max((s.start_s + (s.x1_mm - s.x0_mm) / self.paper_speed_mm_per_s for s in self.strips), default=0.0)
 
 
+@dataclass(frozen=True)
+class Overrides:
+    """What the user says of a page; None where the page decides. ``layout`` is a key of ``ecg.layouts.LAYOUTS``."""
+
+    paper_speed_mm_per_s: float | None = None
+    gain_mm_per_mv: float | None = None
+    layout: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class EcgSignal:
     """mv (12, n) in the order of ``ecg.leads.LEADS``, NaN where not printed; confidence (12, n) 0..1; filled (12, n)."""
