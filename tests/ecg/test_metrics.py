@@ -135,7 +135,7 @@ def test_perfect_lagged_and_resampled_readings():
     late[:, 10:] = truth.mv[:, :-10]
     lagged = score_reading(truth, late + 0.5, FS)
     assert lagged.db > lagged.clock_db
-    assert set(lagged.lag_s) == {-0.02}
+    assert np.median(lagged.lag_s) == -0.02  # a moved prediction is moved back
     halved = score_reading(truth, truth.mv[:, ::2], FS / 2)
     assert halved.db > 20
 
