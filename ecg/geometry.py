@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ecg.marks import COARSE_PX
 from ecg.page import F32, U8, Sheet
 
 VIEW_PX_PER_MM = 4.0  # the finder's upright view: a heavy line every 20 px, a 3 mm letter 12 px high
@@ -72,6 +73,17 @@ def render_view(rgb: U8, view: View, fill: int = 0) -> U8:
     return np.asarray(out, dtype=np.uint8)
 
 
+def letterbox(rgb: U8, side: int = COARSE_PX) -> tuple[U8, float]:
+    """The photo shrunk into a black square, and thumbnail px per photo px."""
+    h, w = rgb.shape[:2]
+    f = side / max(h, w)
+    size = max(1, round(w * f)), max(1, round(h * f))
+    interpolation = cv2.INTER_AREA if f < 1 else cv2.INTER_LINEAR
+    out = np.zeros((side, side, 3), np.uint8)
+    out[: size[1], : size[0]] = cv2.resize(rgb, size, interpolation=interpolation)
+    return out, f
+
+
 def shrunken(rgb: U8, photo_px_per_out_px: float) -> tuple[U8, float]:
     """The photo shrunk so that at most 1.5 of its px fall on one output px, and the factor (<= 1) it was shrunk by."""
     if photo_px_per_out_px <= 1.5:
@@ -82,48 +94,82 @@ def shrunken(rgb: U8, photo_px_per_out_px: float) -> tuple[U8, float]:
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8), size[0] / w
 
 
-def photo_xy(sheet: Sheet, x_mm: NDArray[np.floating], y_mm: NDArray[np.floating]) -> F32:
-    """Photo px (..., 2) of page points; NaN where the lattice has no nodes near."""
-    gx = np.asarray((np.asarray(x_mm) - sheet.x0_mm) / sheet.step_mm, dtype=np.float32)
-    gy = np.asarray((np.asarray(y_mm) - sheet.y0_mm) / sheet.step_mm, dtype=np.float32)
-    gx, gy = np.broadcast_arrays(gx, gy)
-    shape = gx.shape
-    nan = float("nan")
-    flat_x = np.ascontiguousarray(gx).reshape(1, -1) if gx.ndim < 2 else np.ascontiguousarray(gx)
-    flat_y = np.ascontiguousarray(gy).reshape(1, -1) if gy.ndim < 2 else np.ascontiguousarray(gy)
-    out = cv2.remap(
-        np.ascontiguousarray(sheet.node_px), flat_x, flat_y, cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=(nan, nan, nan, nan),
-    )  # fmt: skip
-    return np.asarray(out, dtype=np.float32).reshape(*shape, 2)
+def grid_xy(sheet: Sheet, x_mm: NDArray[np.floating], y_mm: NDArray[np.floating]) -> F32:
+    """Photo px (h, w, 2) of the page points x_mm (w,) by y_mm (h,), Catmull-Rom cubic between the nodes.
+
+    NaN where the nearest node is unknown or more than half a step away.
+    """
+    wx, near_x = _cubic_weights((np.asarray(x_mm) - sheet.x0_mm) / sheet.step_mm, sheet.node_px.shape[1])
+    wy, near_y = _cubic_weights((np.asarray(y_mm) - sheet.y0_mm) / sheet.step_mm, sheet.node_px.shape[0])
+    nodes = _extended(np.asarray(sheet.node_px))
+    out = np.stack([wy @ nodes[..., k] @ wx.T for k in (0, 1)], axis=-1).astype(np.float32)
+    known = np.pad(np.isfinite(sheet.node_px[..., 0]), ((0, 1), (0, 1)))  # the extra row and column: outside
+    out[~known[near_y][:, near_x]] = np.nan
+    return out
 
 
-def densified(sheet: Sheet, factor: int = 5) -> Sheet:
-    """The same lattice with ``factor`` times as many nodes, Catmull-Rom cubic between them (linear beside NaN)."""
-    if factor == 1:
-        return sheet
-    nodes = np.asarray(sheet.node_px)
-    fine = _catmull_rom(_catmull_rom(nodes, factor, axis=0), factor, axis=1)
-    return Sheet(fine.astype(np.float32), sheet.x0_mm, sheet.y0_mm, sheet.residual_mm, sheet.step_mm / factor)
+def photo_xy(sheet: Sheet, xy_mm: NDArray[np.floating]) -> F32:
+    """Photo px (n, 2) of scattered page points (n, 2) in mm, as ``grid_xy`` has them."""
+    xy = np.asarray(xy_mm, dtype=np.float64).reshape(-1, 2)
+    wx, near_x = _cubic_weights((xy[:, 0] - sheet.x0_mm) / sheet.step_mm, sheet.node_px.shape[1])
+    wy, near_y = _cubic_weights((xy[:, 1] - sheet.y0_mm) / sheet.step_mm, sheet.node_px.shape[0])
+    nodes = _extended(np.asarray(sheet.node_px))
+    out = np.stack([np.einsum("ny,nx,yx->n", wy, wx, nodes[..., k], optimize=True) for k in (0, 1)], axis=-1)
+    known = np.pad(np.isfinite(sheet.node_px[..., 0]), ((0, 1), (0, 1)))
+    out[~known[near_y, near_x]] = np.nan
+    return np.asarray(out, dtype=np.float32)
 
 
-def _catmull_rom(nodes: NDArray[np.floating], factor: int, axis: int) -> NDArray[np.float64]:
-    p = np.moveaxis(np.asarray(nodes, dtype=np.float64), axis, 0)
-    n = len(p)
-    t = np.arange((n - 1) * factor + 1) / factor
-    i = np.minimum(t.astype(int), n - 2)
-    f = (t - i).reshape(-1, *([1] * (p.ndim - 1)))
-    before, after = p[np.maximum(i - 1, 0)], p[np.minimum(i + 2, n - 1)]
-    a, b = p[i], p[i + 1]
-    # An end or an unknown neighbour continues the line, which makes its tangent the chord.
-    before = np.where(np.isnan(before) | (i == 0).reshape(f.shape), 2 * a - b, before)
-    after = np.where(np.isnan(after) | (i == n - 2).reshape(f.shape), 2 * b - a, after)
-    ta, tb = (b - before) / 2, (after - a) / 2
-    out = a + f * ta + f**2 * (3 * (b - a) - 2 * ta - tb) + f**3 * (2 * (a - b) + ta + tb)
-    # At a node the value stands even where the next one is unknown.
-    out = np.where(f == 0, a, out)
-    out = np.where(f == 1, b, out)
-    return np.moveaxis(out, 0, axis)
+def _cubic_weights(t: NDArray[np.floating], n: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Catmull-Rom weights (m, n) of fractional node indices t (m,), and the nearest node (n: none within half a step).
+
+    At the ends the missing neighbour continues the line.
+    """
+    t = np.asarray(t, dtype=np.float64)
+    i = np.clip(np.floor(t).astype(int), 0, n - 2)
+    f = t - i
+    f2, f3 = f * f, f * f * f
+    four = np.stack([-f3 + 2 * f2 - f, 3 * f3 - 5 * f2 + 2, -3 * f3 + 4 * f2 + f, f3 - f2], axis=1) / 2
+    w = np.zeros((len(t), n + 2))  # node -1 at index 0
+    rows = np.arange(len(t))
+    for k in range(4):
+        w[rows, i + k] += four[:, k]
+    w[:, 1] += 2 * w[:, 0]
+    w[:, 2] -= w[:, 0]
+    w[:, n] += 2 * w[:, n + 1]
+    w[:, n - 1] -= w[:, n + 1]
+    near = np.rint(t).astype(np.intp)
+    near[(near < 0) | (near > n - 1)] = n
+    return w[:, 1 : n + 1], near
+
+
+def _extended(nodes: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Nodes with the unknown ones continued from their known neighbours, ring by ring."""
+    out = np.asarray(nodes, dtype=np.float64).copy()
+    unknown = ~np.isfinite(out[..., 0])
+    if unknown.all():
+        raise ValueError("a lattice needs at least one known node")
+    while unknown.any():
+        out, unknown = _grown(out, unknown)
+    return out
+
+
+def _grown(nodes: NDArray[np.float64], unknown: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """One ring more: each unknown node beside known ones gets the mean of their straight continuations."""
+    total, count = np.zeros_like(nodes), np.zeros(nodes.shape[:2])
+    padded = np.pad(nodes, ((2, 2), (2, 2), (0, 0)), constant_values=np.nan)
+    h, w = nodes.shape[:2]
+    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        one = padded[2 + dy : 2 + dy + h, 2 + dx : 2 + dx + w]
+        two = padded[2 + 2 * dy : 2 + 2 * dy + h, 2 + 2 * dx : 2 + 2 * dx + w]
+        guess = np.where(np.isfinite(two), 2 * one - two, one)
+        ok = np.isfinite(guess[..., 0])
+        total[ok] += guess[ok]
+        count[ok] += 1
+    ring = unknown & (count > 0)
+    out = nodes.copy()
+    out[ring] = total[ring] / count[ring][:, None]
+    return out, unknown & ~ring
 
 
 def sample_photo(rgb: U8, xy_px: F32, fill: int = 0) -> U8:
@@ -180,6 +226,5 @@ class StripWindow:
 
 
 def strip_xy(sheet: Sheet, window: StripWindow) -> F32:
-    """Photo px (n_rows, n_columns, 2) of a strip's pixels; give a densified sheet."""
-    x, y = np.meshgrid(window.columns_mm(), window.rows_mm())
-    return photo_xy(sheet, x, y)
+    """Photo px (n_rows, n_columns, 2) of a strip's pixels."""
+    return grid_xy(sheet, window.columns_mm(), window.rows_mm())

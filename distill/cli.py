@@ -1,0 +1,86 @@
+"""``ecgscan-distill``: train the students, render what they learn from."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecg.errors import EcgscanError
+
+app = typer.Typer(add_completion=False, help=__doc__)
+
+
+class Student(str, Enum):
+    """The student's image encoder."""
+
+    mobilevit = "mobilevit"
+
+
+class Part(str, Enum):
+    """Which net of the student."""
+
+    finder = "finder"
+    finder_coarse = "finder-coarse"
+    finder_fine = "finder-fine"
+    decoder = "decoder"
+
+
+@app.callback(invoke_without_command=True)
+def distill(
+    context: typer.Context,
+    student: Annotated[Student, typer.Option(help="The student; finder and decoder are the same for all.")] = Student.mobilevit,
+    part: Annotated[Part, typer.Option(help="Which net to train.")] = Part.finder,
+    out: Annotated[Path, typer.Option(help="The run's folder; an earlier run there goes on.")] = Path("runs/student"),
+    shards: Annotated[Path, typer.Option(help="Folder that `render` fills (it may still be filling).")] = Path("runs/shards"),
+    minutes: Annotated[float, typer.Option(help="Time a net; the learning rate ends with it.")] = 60.0,
+    steps: Annotated[int, typer.Option(help="Steps a net instead of --minutes.")] = 0,
+    batch: Annotated[int, typer.Option()] = 12,
+    threads: Annotated[int, typer.Option()] = 1,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Train a part of the student."""
+    if context.invoked_subcommand:
+        return
+    from distill.train import PARTS, TrainConfig, train
+
+    def work() -> None:
+        for what in PARTS[part.value]:
+            budget_s = 0.0 if steps else minutes * 60
+            config = TrainConfig(what, shards, out, steps=steps or 1, batch=batch, threads=threads, seed=seed,
+                                 budget_s=budget_s)  # fmt: skip
+            typer.echo(f"wrote {train(config)}")
+
+    _told(work)
+
+
+@app.command()
+def render(
+    out: Annotated[Path, typer.Option(help="Folder for the shards; those there are kept.")] = Path("runs/shards"),
+    shards: Annotated[int, typer.Option(help="How many shards of 24 photographs.")] = 200,
+    first: Annotated[int, typer.Option(help="Number of the first.")] = 0,
+    data: Annotated[list[str] | None, typer.Option(help="Records to print: ptbxl:DIR, cinc:DIR, ludb:DIR, wfdb:DIR.")] = None,
+    fonts: Annotated[list[str] | None, typer.Option(help="More TrueType files for printed text.")] = None,
+    workers: Annotated[int, typer.Option()] = 1,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Render synthetic photographs with exact truth and cut them into samples."""
+    from distill.render import RenderConfig, render as run
+
+    _told(lambda: run(RenderConfig(out, shards, first, data=tuple(data or ()), fonts=tuple(fonts or ()),
+                                   workers=workers, seed=seed)))  # fmt: skip
+
+
+def _told(work) -> None:  # noqa: ANN001
+    try:
+        work()
+    except EcgscanError as e:
+        typer.echo(f"ecgscan-distill: {e}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    app()

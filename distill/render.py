@@ -1,0 +1,129 @@
+"""Synthetic photographs of synthetic and real records, cut into training samples, by as many processes as asked for."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing as mp
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from distill.samples import coarse_sample, fine_samples, strip_samples
+from distill.shards import PhotoSamples, write_shard
+from ecg.records import EcgRecord, iter_records, with_plausible_gain
+from ecg.synth.camera import photograph, random_scene, random_shot
+from ecg.synth.heart import beat, random_heart
+from ecg.synth.printer import blank_page, distractor_page, random_page
+from ecg.synth.truth import Photograph
+
+HELD_OUT_FOLDS = (9, 10)  # PTB-XL: 9 validates, 10 tests; neither is ever printed for training
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """What to render: shards of ``photos_per_shard`` photographs with the records of ``data`` and the synthetic heart."""
+
+    out: Path
+    shards: int = 200
+    first: int = 0
+    photos_per_shard: int = 24
+    fine_per_photo: int = 2
+    strips_per_photo: int = 4
+    data: tuple[str, ...] = ()
+    synthetic_share: float = 0.35
+    no_ecg_share: float = 0.06
+    workers: int = 1
+    seed: int = 0
+    fonts: tuple[str, ...] = field(default=())
+
+
+def training_records(specs: Sequence[str]) -> list[EcgRecord]:
+    """All records of the named sources but the folds that validate and test."""
+    return [r for spec in specs for r in iter_records(spec) if r.fold not in HELD_OUT_FOLDS]
+
+
+def random_record(records: Sequence[EcgRecord], synthetic_share: float, rng: np.random.Generator) -> EcgRecord:
+    """A real record, in plausible millivolts, or a synthetic one."""
+    if not records or rng.random() < synthetic_share:
+        return beat(random_heart(rng), duration_s=float(rng.uniform(10, 13)), rng=rng)
+    # By source's size, but true millivolts come up as often as all normalised ones.
+    true = [r for r in records if r.true_mv]
+    rest = [r for r in records if not r.true_mv]
+    pool = true if not rest or (true and rng.random() < 0.6) else rest
+    record = pool[int(rng.integers(len(pool)))]
+    return record if record.true_mv else with_plausible_gain(record, rng)
+
+
+def random_photograph(
+    records: Sequence[EcgRecord], config: RenderConfig, rng: np.random.Generator, long_side_px: int | None = None
+) -> Photograph:
+    """One photograph: mostly of an ECG, at times of plain grid paper, of another page or of no page at all."""
+    if rng.random() < config.no_ecg_share:
+        kind = rng.random()
+        if kind < 0.3:
+            return random_scene(rng, long_side_px or 1200)
+        page = blank_page(rng) if kind < 0.6 else distractor_page(rng)
+    else:
+        record = random_record(records, config.synthetic_share, rng)
+        page = random_page(rng, record, fonts=config.fonts)
+    return photograph(page, random_shot(rng, long_side_px=long_side_px), rng)
+
+
+def random_long_side_px(rng: np.random.Generator) -> int:
+    """Sizes as cameras, scanners and chat programs deliver them, small ones most often for speed."""
+    return int(np.exp(rng.uniform(np.log(1000), np.log(2600))))
+
+
+def photo_samples(shot: Photograph, config: RenderConfig, rng: np.random.Generator) -> PhotoSamples:
+    """All training samples of a photograph."""
+    return PhotoSamples(
+        coarse_sample(shot),
+        fine_samples(shot, rng, config.fine_per_photo),
+        strip_samples(shot, rng, config.strips_per_photo),
+        shot.condition,
+    )
+
+
+def render_shard(index: int, records: Sequence[EcgRecord], config: RenderConfig) -> Path:
+    """Write shard ``index``; it depends on the seed and the index alone."""
+    path = config.out / f"shard-{index:05d}.npz"
+    if path.exists():
+        return path
+    rng = np.random.default_rng([config.seed, index])
+    photos = []
+    for _ in range(config.photos_per_shard):
+        shot = random_photograph(records, config, rng, random_long_side_px(rng))
+        photos.append(photo_samples(shot, config, rng))
+    write_shard(path, photos)
+    return path
+
+
+def _work(worker: int, config: RenderConfig) -> None:
+    cv2.setNumThreads(1)
+    records = training_records(config.data)
+    for index in range(config.first + worker, config.first + config.shards, config.workers):
+        start = time.perf_counter()
+        path = render_shard(index, records, config)
+        print(f"{path.name} {time.perf_counter() - start:.1f} s", flush=True)
+
+
+def render(config: RenderConfig) -> None:
+    """Render all shards that aren't there yet."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    (config.out / "render.json").write_text(json.dumps(asdict(config), default=str, indent=1))
+    if config.workers == 1:
+        _work(0, config)
+        return
+    context = mp.get_context("spawn")
+    jobs = [context.Process(target=_work, args=(k, config)) for k in range(config.workers)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    failed = [k for k, job in enumerate(jobs) if job.exitcode]
+    if failed:
+        raise RuntimeError(f"render workers {failed} failed: their messages stand above; run again to go on")

@@ -1,0 +1,96 @@
+"""Training samples on disk: one .npz a few photographs, written whole or not at all; images as JPEG inside."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.samples import CoarseSample, FineSample, StripSample
+from ecg.page import U8
+
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoSamples:
+    """All samples of one photograph, with its condition for tables."""
+
+    coarse: CoarseSample
+    fine: list[FineSample]
+    strips: list[StripSample]
+    condition: str
+
+
+def _pack(images: Iterable[U8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    parts = []
+    for rgb in images:
+        ok, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        if not ok:
+            raise RuntimeError("JPEG encoder failed")
+        parts.append(np.asarray(data, np.uint8).reshape(-1))
+    ends = np.cumsum([0, *(len(p) for p in parts)])
+    return (np.concatenate(parts) if parts else np.zeros(0, np.uint8)), ends.astype(np.int64)
+
+
+def write_shard(path: Path, photos: list[PhotoSamples]) -> None:
+    """Write all samples of some photographs to ``path``."""
+    fine = [s for p in photos for s in p.fine]
+    strips = [s for p in photos for s in p.strips]
+    out: dict[str, NDArray[np.generic]] = {}
+    out["coarse_jpg"], out["coarse_end"] = _pack(p.coarse.rgb for p in photos)
+    out["coarse_maps"] = np.stack([p.coarse.maps for p in photos])
+    out["fine_jpg"], out["fine_end"] = _pack(s.rgb for s in fine)
+    if fine:
+        out["fine_phase"] = np.stack([s.phase_mm for s in fine])
+        out["fine_flags"] = np.packbits(np.stack([s.flags for s in fine]).astype(bool), axis=None)
+        out["fine_marks"] = np.concatenate([s.marks for s in fine])
+        out["fine_marks_end"] = np.cumsum([0, *(len(s.marks) for s in fine)])
+    out["strip_jpg"], out["strip_end"] = _pack(s.rgb for s in strips)
+    if strips:
+        out["strip_row"] = np.stack([s.row for s in strips])
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with part.open("wb") as f:
+        np.savez(f, allow_pickle=False, **out)
+    os.replace(part, path)
+
+
+class Shard:
+    """One shard in memory; images decoded when asked for."""
+
+    def __init__(self, path: Path, what: tuple[str, ...] = ("coarse", "fine", "strip")) -> None:
+        with np.load(path) as f:
+            self.arrays = {k: f[k] for k in f.files if k.split("_")[0] in what}
+        if "fine_flags" in self.arrays:
+            shape = (*self.arrays["fine_phase"].shape[:3], 3)
+            self.arrays["fine_flags"] = np.unpackbits(self.arrays["fine_flags"])[: int(np.prod(shape))].reshape(shape)
+
+    def count(self, what: str) -> int:
+        """How many samples of ``what`` ("coarse", "fine", "strip") there are."""
+        return len(self.arrays[f"{what}_end"]) - 1 if f"{what}_end" in self.arrays else 0
+
+    def _rgb(self, what: str, i: int) -> U8:
+        a, b = self.arrays[f"{what}_end"][i : i + 2]
+        bgr = cv2.imdecode(self.arrays[f"{what}_jpg"][a:b], cv2.IMREAD_COLOR)
+        if bgr is None:
+            raise RuntimeError(f"sample {what} {i} can't be decoded")
+        return np.ascontiguousarray(bgr[..., ::-1])
+
+    def coarse(self, i: int) -> CoarseSample:
+        """The i-th thumbnail."""
+        return CoarseSample(self._rgb("coarse", i), self.arrays["coarse_maps"][i])
+
+    def fine(self, i: int) -> FineSample:
+        """The i-th upright crop."""
+        a, b = self.arrays["fine_marks_end"][i : i + 2]
+        return FineSample(self._rgb("fine", i), self.arrays["fine_phase"][i], self.arrays["fine_flags"][i],
+                          self.arrays["fine_marks"][a:b])  # fmt: skip
+
+    def strip(self, i: int) -> StripSample:
+        """The i-th strip."""
+        return StripSample(self._rgb("strip", i), self.arrays["strip_row"][i])

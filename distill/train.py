@@ -1,0 +1,268 @@
+"""Training of finder and decoder: resumable, seeded, one JSONL line every so often."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distill import losses, targets
+from distill.nets import FinderCoarse, FinderFine, StripDecoder, expected_row
+from distill.shards import Shard
+from ecg.errors import InputError
+
+NETS: dict[str, type[nn.Module]] = {"coarse": FinderCoarse, "fine": FinderFine, "strip": StripDecoder}
+PARTS = {"finder": ("coarse", "fine"), "finder-coarse": ("coarse",), "finder-fine": ("fine",), "decoder": ("strip",)}
+VALIDATION_SHARDS = 4
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One net's training. ``what``: coarse, fine or strip; ``shards``: a folder that may still be growing."""
+
+    what: str
+    shards: Path
+    out: Path
+    steps: int = 12000
+    batch: int = 12
+    lr: float = 2e-3
+    warmup: int = 200
+    weight_decay: float = 0.02
+    ema: float = 0.998
+    threads: int = 1
+    seed: int = 0
+    log_every: int = 50
+    save_every: int = 250
+    cached_shards: int = 160
+    budget_s: float = 0.0  # with it the schedule follows the clock and ends there
+
+
+class Pool:
+    """Random samples out of a folder of shards; looks for new ones as it goes."""
+
+    def __init__(self, config: TrainConfig, rng: np.random.Generator) -> None:
+        self.config, self.rng = config, rng
+        self.loaded: dict[Path, Shard] = {}
+        self.refresh()
+
+    def paths(self) -> list[Path]:
+        """All shards but the first few, which validate."""
+        return sorted(self.config.shards.glob("shard-*.npz"))[VALIDATION_SHARDS:]
+
+    def refresh(self, limit: int = 12) -> None:
+        """Load up to ``limit`` shards not in memory; beyond the cache's size old ones make room."""
+        paths = [p for p in self.paths() if p not in self.loaded]
+        self.rng.shuffle(paths)  # type: ignore[arg-type]
+        for path in paths[:limit]:
+            if len(self.loaded) >= self.config.cached_shards:
+                self.loaded.pop(next(iter(self.loaded)))
+            self.loaded[path] = Shard(path, (self.config.what,))
+        if not self.loaded:
+            raise InputError(f"{self.config.shards}: more than {VALIDATION_SHARDS} shards are needed, got "
+                             f"{len(paths) + VALIDATION_SHARDS if paths else 0}; run ecgscan-distill render first")  # fmt: skip
+
+    def batch(self) -> dict[str, NDArray[np.generic]]:
+        """A random batch, recoloured."""
+        shards = list(self.loaded.values())
+        weights = np.array([s.count(self.config.what) for s in shards], float)
+        rng = np.random.default_rng(self.rng.integers(2**63))
+        picked = []
+        for k in rng.choice(len(shards), self.config.batch, p=weights / weights.sum()):
+            sample = getattr(shards[k], self.config.what)(int(rng.integers(int(weights[k]))))
+            picked.append(type(sample)(**{**sample.__dict__, "rgb": targets.recoloured(sample.rgb, rng)}))
+        return _collate(self.config.what, picked)
+
+
+def _collate(what: str, samples: list) -> dict[str, NDArray[np.generic]]:
+    return {"coarse": targets.coarse_batch, "fine": targets.fine_batch, "strip": targets.strip_batch}[what](samples)
+
+
+def _tensors(batch: dict[str, NDArray[np.generic]]) -> losses.Batch:
+    out = {k: torch.from_numpy(v) for k, v in batch.items()}
+    out["rgb"] = out["rgb"].float().contiguous(memory_format=torch.channels_last)
+    return out
+
+
+def _loss(what: str, out: Tensor | tuple[Tensor, ...], batch: losses.Batch) -> dict[str, Tensor]:
+    function = {"coarse": losses.coarse_loss, "fine": losses.fine_loss, "strip": losses.strip_loss}[what]
+    return function(_floats(out), batch)  # type: ignore[operator]
+
+
+def _floats(out: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+    return tuple(x.float() for x in out) if isinstance(out, tuple) else out.float()
+
+
+def _batches(pool: Pool, ahead: int = 3) -> Iterator[dict[str, NDArray[np.generic]]]:
+    """Batches made one thread ahead of the training."""
+    with ThreadPoolExecutor(1) as worker:
+        queue = [worker.submit(pool.batch) for _ in range(ahead)]
+        while True:
+            yield queue.pop(0).result()
+            queue.append(worker.submit(pool.batch))
+
+
+@torch.no_grad()
+def validate(what: str, net: nn.Module, shards: list[Shard], batch: int = 12, limit: int = 96) -> dict[str, float]:
+    """Mean loss terms, and the figures that matter, over the validation shards."""
+    net.eval()
+    sums: dict[str, list[float]] = {}
+    samples = [getattr(s, what)(i) for s in shards for i in range(s.count(what))][:limit]
+    for k in range(0, len(samples), batch):
+        data = _tensors(_collate(what, samples[k : k + batch]))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = net(data["rgb"])
+        for name, value in {**_loss(what, out, data), **_figures(what, _floats(out), data)}.items():
+            sums.setdefault(name, []).append(float(value))
+    net.train()
+    return {name: round(float(np.nanmean(v)), 4) for name, v in sums.items()}
+
+
+def _figures(what: str, out: Tensor | tuple[Tensor, ...], batch: losses.Batch) -> dict[str, Tensor]:
+    """Degrees and percent for coarse, mm of the phases for fine, dB of the strips' heights for the decoder."""
+    if what == "coarse":
+        maps, true = out, batch["maps"]
+        on = true[:, 1] > 0
+        angle = torch.atan2(maps[:, 3], maps[:, 2]) - torch.atan2(true[:, 3], true[:, 2])  # type: ignore[call-overload]
+        angle = (angle + math.pi) % (2 * math.pi) - math.pi
+        if not on.any():
+            return {}
+        return {"deg_median": angle[on].abs().median() * 180 / math.pi,
+                "flipped": (angle[on].abs() > math.pi / 2).float().mean()}  # fmt: skip
+    if what == "fine":
+        grid, area, marks, _ = out
+        d = torch.atan2(grid[:, 1::2], grid[:, ::2]) - torch.atan2(batch["phase"][:, 1::2], batch["phase"][:, ::2])
+        d = ((d + math.pi) % (2 * math.pi) - math.pi).abs() * 5 / (2 * math.pi)
+        on = (batch["grid"] > 0)[:, None].expand_as(d)
+        at = batch["heat"] >= 1
+        right = (marks.sigmoid()[at] > 0.3).float().mean() if at.any() else torch.tensor(float("nan"))
+        return {"phase_mm_median": d[on].median(), "phase_over_1mm": (d[on] > 1).float().mean(), "recall": right}
+    height, presence = out
+    error, present = expected_row(height) - batch["bin"], batch["present"]
+    n = present.sum(1).clamp(min=1)
+    error = error - ((error * present).sum(1) / n)[:, None]
+    mean = (batch["bin"] * present).sum(1) / n
+    power = (((batch["bin"] - mean[:, None]) ** 2) * present).sum(1)
+    ratio = power / ((error**2) * present).sum(1).clamp(min=1e-3)
+    seen = n > 100
+    return {"db_median": 10 * torch.log10(ratio[seen].clamp(1e-2, 384)).median(),
+            "db_mean": 10 * torch.log10(ratio[seen].clamp(1e-2, 384)).mean(),
+            "presence_wrong": ((presence > 0).float() - present).abs().mean()}  # fmt: skip
+
+
+class _Run:
+    """Net, its running average, optimiser and progress; saved together, atomically."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.net = NETS[config.what]().to(memory_format=torch.channels_last)
+        self.mean = torch.optim.swa_utils.AveragedModel(
+            self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema), use_buffers=True
+        )
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.step, self.spent_s = 0, 0.0
+        self.path = config.out / f"{config.what}.ckpt"
+
+    def resume(self) -> None:
+        """Go on from the run's checkpoint, if there is one."""
+        if self.path.exists():
+            state = torch.load(self.path, weights_only=True)
+            self.net.load_state_dict(state["net"])
+            self.mean.load_state_dict(state["mean"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.step, self.spent_s = state["step"], state["spent_s"]
+
+    def save(self) -> None:
+        """Checkpoint, whole or not at all."""
+        part = self.path.with_suffix(".part")
+        torch.save({"net": self.net.state_dict(), "mean": self.mean.state_dict(), "step": self.step,
+                    "optimiser": self.optimiser.state_dict(), "spent_s": self.spent_s}, part)  # fmt: skip
+        os.replace(part, self.path)
+
+    def rate(self) -> float:
+        """Learning rate now: linear warm-up, then a half cosine over steps, or over the time budget."""
+        c = self.config
+        done = self.spent_s / c.budget_s if c.budget_s else self.step / c.steps
+        return c.lr * min(1.0, (self.step + 1) / c.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, done))))
+
+    def finished(self) -> bool:
+        """True once the budget or the steps are used up."""
+        return self.spent_s >= self.config.budget_s if self.config.budget_s else self.step >= self.config.steps
+
+
+def train(config: TrainConfig) -> Path:
+    """Train one net, going on from its checkpoint; returns the checkpoint."""
+    torch.set_num_threads(config.threads)
+    config.out.mkdir(parents=True, exist_ok=True)
+    run = _Run(config)
+    run.resume()
+    (config.out / f"{config.what}.json").write_text(json.dumps(asdict(config), default=str, indent=1))
+    pool = Pool(config, np.random.default_rng([config.seed, run.step]))
+    held = [Shard(p, (config.what,)) for p in sorted(config.shards.glob("shard-*.npz"))[:VALIDATION_SHARDS]]
+    log = (config.out / f"{config.what}.jsonl").open("a")
+    clock, recent = time.perf_counter(), []
+    for batch in _batches(pool):
+        if run.finished():
+            break
+        terms = _step(run, _tensors(batch))
+        recent.append({k: float(v.detach()) for k, v in terms.items()})
+        now = time.perf_counter()
+        run.spent_s, clock = run.spent_s + now - clock, now
+        run.step += 1
+        if run.step % config.log_every == 0:
+            _report(run, recent, log)
+            recent = []
+        if run.step % config.save_every == 0:
+            run.save()
+            pool.refresh()
+        if run.step % (config.save_every * 2) == 0:
+            figures = validate(config.what, run.mean.module, held)
+            print(f"  validation {figures}", flush=True)
+            log.write(json.dumps({"step": run.step, "validation": figures}) + "\n")
+    run.save()
+    log.close()
+    return run.path
+
+
+def _step(run: _Run, data: losses.Batch) -> dict[str, Tensor]:
+    for group in run.optimiser.param_groups:
+        group["lr"] = run.rate()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = run.net(data["rgb"])
+    terms = _loss(run.config.what, out, data)
+    total = torch.stack(list(terms.values())).sum()
+    if not torch.isfinite(total):
+        raise RuntimeError(f"step {run.step}: loss is not finite ({ {k: float(v) for k, v in terms.items()} }); "
+                           "lower --lr and resume from the last checkpoint")  # fmt: skip
+    run.optimiser.zero_grad()
+    total.backward()
+    nn.utils.clip_grad_norm_(run.net.parameters(), 2.0)
+    run.optimiser.step()
+    run.mean.update_parameters(run.net)
+    return terms
+
+
+def _report(run: _Run, recent: list[dict[str, float]], log) -> None:  # noqa: ANN001
+    mean = {k: round(float(np.mean([r[k] for r in recent])), 4) for k in recent[0]}
+    line = {"step": run.step, "spent_s": round(run.spent_s, 1), "lr": round(run.rate(), 6), **mean}
+    log.write(json.dumps(line) + "\n")
+    log.flush()
+    print(f"{run.config.what} {line}", flush=True)
+
+
+def load_net(what: str, checkpoint: Path) -> nn.Module:
+    """The running average of a run's net, in eval mode."""
+    net = NETS[what]()
+    state = torch.load(checkpoint, weights_only=True)["mean"]
+    net.load_state_dict({k.removeprefix("module."): v for k, v in state.items() if k != "n_averaged"})
+    return net.eval()

@@ -1,0 +1,36 @@
+"""What the finder's maps mean: the kinds of marks, the channels of each output, the sizes of its inputs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ecg.leads import LEADS
+
+COARSE_PX: Final = 512  # side of the letterboxed thumbnail
+COARSE_STRIDE: Final = 16
+COARSE_REF_PX_PER_MM: Final = 2.0  # the scale channel holds log2(thumbnail px per mm / this)
+FINE_STRIDE: Final = 4  # one cell of the fine maps is one millimetre at ecg.geometry.VIEW_PX_PER_MM
+LEAD_KINDS: Final = tuple(f"lead:{name}" for name in (*LEADS, "-aVR"))
+TEXT_KINDS: Final = ("speed:25", "speed:50", "gain:5", "gain:10", "gain:20")
+MARK_KINDS: Final = (*LEAD_KINDS, "start", "end", "pulse", *TEXT_KINDS)
+
+COARSE_CHANNELS: Final = ("paper", "ecg", "cos", "sin", "log2_scale")
+GRID_CHANNELS: Final = ("cos_x", "sin_x", "cos_y", "sin_y")
+AREA_CHANNELS: Final = ("paper", "trace")
+# Where in its cell a mark lies (cells, from the centre): for names, texts and pulses; for starts and ends.  And a
+# pulse's size, log2(mm / 10).
+PLACE_CHANNELS: Final = ("dx_text", "dy_text", "dx_end", "dy_end", "log2_width", "log2_height")
+END_KINDS: Final = ("start", "end")
+PULSE_REF_MM: Final = 10.0
+
+STRIP_ROWS: Final = 224  # rows of a decoder strip
+STRIP_COLUMNS: Final = 512  # columns of a training strip; the runtime's tiles are as wide
+STRIP_HALF_HEIGHT_MM: Final = 28.0  # at 10 mm/mV
+STRIP_ROW_STRIDE: Final = 2  # the decoder's distribution has a bin every second row
+# Columns a millimetre: 200 samples a second at 25 mm/s (FIELD: 8 px/mm cost less than 1 dB), 250 at 50 mm/s.
+STRIP_PX_PER_MM_X: Final = {25.0: 8.0, 50.0: 5.0}
+
+
+def strip_half_height_mm(gain_mm_per_mv: float) -> float:
+    """Half the height of a strip's window: larger gains need more room, within limits."""
+    return STRIP_HALF_HEIGHT_MM * min(max(gain_mm_per_mv / 10.0, 0.7), 1.5)

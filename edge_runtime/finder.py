@@ -1,0 +1,241 @@
+"""The finder: where the page lies in the photo, its grid as a lattice, and what is printed where.
+
+Coarse: a thumbnail tells paper from background, the direction of the time axis and the size of a millimetre.  Fine:
+an upright view at 4 px/mm gives the grid's phases, the trace's ink and marks (lead names, starts, pulses, text).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ecg.geometry import VIEW_PX_PER_MM, View, letterbox, render_view, view_around
+from ecg.marks import COARSE_REF_PX_PER_MM, COARSE_STRIDE, END_KINDS, FINE_STRIDE, MARK_KINDS, PULSE_REF_MM
+from ecg.page import F32, Mark, Photo, Sheet, TraceMap, Unreadable
+from edge_runtime.engines.base import Engine
+from edge_runtime.lattice import Field, bilinear, field_to_sheet, unwrap_grid
+
+MIN_ECG_PROBABILITY = 0.35
+MIN_PX_PER_MM = 1.6  # FIELD 4: below two px/mm no trace is worth reading
+PAD = 32  # the fine finder's coarsest stride
+MAX_VIEW_PX = 2_600_000
+MARK_SCORE = 0.2
+VIEW_MARGIN_MM = 10.0
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the ECG lies: photo px per mm, the time axis' angle, how alike all places see it, and the view on it."""
+
+    px_per_mm: float
+    angle_rad: float
+    coherence: float
+    ecg_probability: float
+    view: View
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """The fine finder's outputs over a view, a cell a millimetre: (C, h, w) each, logits turned into probabilities."""
+
+    view: View
+    grid: F32
+    paper: F32
+    trace: F32
+    marks: F32
+    place: F32
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the finder hands on: the sheet, marks and ink in page mm, and how well the grid was seen."""
+
+    sheet: Sheet
+    marks: tuple[Mark, ...]
+    trace_map: TraceMap
+    pose: Pose
+    grid_seen: float
+
+
+def sigmoid(x: F32) -> F32:
+    """1 / (1 + exp(-x))."""
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -30, 30))), dtype=np.float32)
+
+
+def find_pose(photo: Photo, coarse: Engine) -> Pose | Unreadable:
+    """Thumbnail to pose, or why there is none."""
+    thumbnail, factor = letterbox(photo.rgb)
+    maps = coarse(_planes(thumbnail))["maps"][0]
+    ecg = sigmoid(maps[1])
+    best = float(np.sort(ecg.ravel())[-6])
+    if best < MIN_ECG_PROBABILITY:
+        return Unreadable("finder", "not_an_ecg",
+                          "no ECG found in the picture: fill the frame with the page, in even light")  # fmt: skip
+    weight = np.where(ecg > 0.5 * best, ecg, 0.0)
+    total = float(weight.sum())
+    c, s = float((maps[2] * weight).sum()) / total, float((maps[3] * weight).sum()) / total
+    px_per_mm = COARSE_REF_PX_PER_MM * 2.0 ** (float((maps[4] * weight).sum()) / total) / factor
+    if px_per_mm < MIN_PX_PER_MM:
+        return Unreadable("finder", "too_small",
+                          f"the page shows at {px_per_mm:.1f} px/mm, at least {MIN_PX_PER_MM} are needed: move closer "
+                          "or use the original picture")  # fmt: skip
+    rows, columns = np.nonzero(weight)
+    edge = np.concatenate([np.stack([columns + dx, rows + dy], -1) for dx in (0, 1) for dy in (0, 1)])
+    points = edge * (COARSE_STRIDE / factor)
+    height, width = photo.rgb.shape[:2]
+    points = np.clip(points, 0, [width, height])
+    angle = float(np.arctan2(s, c))
+    view = _bounded(view_around(points, px_per_mm, angle, VIEW_MARGIN_MM))
+    return Pose(px_per_mm, angle, float(np.hypot(c, s)), best, view)
+
+
+def _bounded(view: View) -> View:
+    """The view, coarser if it would be larger than a page can be."""
+    area = view.width * view.height
+    if area <= MAX_VIEW_PX:
+        return view
+    f = float(np.sqrt(area / MAX_VIEW_PX))
+    return replace(view, scale=view.scale * f, width=int(view.width / f), height=int(view.height / f))
+
+
+def fine_maps(photo: Photo, view: View, fine: Engine) -> Maps:
+    """Run the fine finder over the view."""
+    width, height = -(-view.width // PAD) * PAD, -(-view.height // PAD) * PAD
+    padded = replace(view, width=width, height=height)
+    out = fine(_planes(render_view(photo.rgb, padded)))
+    area = sigmoid(out["area"][0])
+    return Maps(padded, out["grid"][0], area[0], area[1], sigmoid(out["marks"][0]), out["place"][0])
+
+
+def _planes(rgb: NDArray[np.uint8]) -> F32:
+    return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None], dtype=np.float32)
+
+
+def find(photo: Photo, coarse: Engine, fine: Engine) -> Found | Unreadable:
+    """Photo to sheet, marks and ink, or why not."""
+    pose = find_pose(photo, coarse)
+    if isinstance(pose, Unreadable):
+        return pose
+    maps, pose = _best_way_up(photo, pose, fine)
+    field = unwrap_grid(maps.grid, maps.paper)
+    if field is not None:
+        better = _corrected(photo, pose, maps, field)
+        if better is not None:
+            pose = replace(pose, view=better, px_per_mm=better.scale * VIEW_PX_PER_MM, angle_rad=better.angle_rad)
+            maps = fine_maps(photo, better, fine)
+            field = unwrap_grid(maps.grid, maps.paper) or field
+    seen = _grid_seen(maps)
+    if field is None:
+        field = _plain_field(maps)
+    allowed = _paper(photo, maps)
+    if allowed.sum() < 400:
+        return Unreadable("finder", "page_too_small", "too little of the page is in the picture: show all of it")
+    sheet, cells = field_to_sheet(field, maps.view, allowed)
+    if np.isfinite(sheet.node_px[..., 0]).sum() < 16:
+        return Unreadable("lattice", "no_lattice", "the paper's grid can't be followed: flatten the page, avoid glare")
+    marks = find_marks(maps, field)
+    return Found(sheet, marks, _trace_map(maps, sheet, cells), pose, seen)
+
+
+def _best_way_up(photo: Photo, pose: Pose, fine: Engine) -> tuple[Maps, Pose]:
+    """The fine maps; where the thumbnail leaves the page's way up open, of both ways the one with more readable names."""
+    maps = fine_maps(photo, pose.view, fine)
+    if pose.coherence > 0.85 and _names(maps) > 1.5:
+        return maps, pose
+    candidates = [(maps, pose)]
+    turns = (np.pi,) if pose.coherence > 0.6 or _names(maps) > 3 else (np.pi, np.pi / 2, -np.pi / 2)
+    for turn in turns:
+        other = replace(pose, angle_rad=pose.angle_rad + turn, view=_turned(pose.view, turn))
+        candidates.append((fine_maps(photo, other.view, fine), other))
+    return max(candidates, key=lambda c: _names(c[0]))
+
+
+def _turned(view: View, turn: float) -> View:
+    corners = view.to_photo(np.array([[0, 0], [view.width, 0], [0, view.height], [view.width, view.height]], float))
+    return _bounded(view_around(corners, view.scale * VIEW_PX_PER_MM, view.angle_rad + turn, 0.0))
+
+
+def _names(maps: Maps) -> float:
+    """How many lead names are seen, softly counted."""
+    n = sum(kind.startswith("lead:") for kind in MARK_KINDS)
+    return float(np.sort(maps.marks[:n].reshape(n, -1).max(axis=1))[::-1].clip(0, 1).sum())
+
+
+def _grid_seen(maps: Maps) -> float:
+    """Mean certainty of the grid where there is trace ink."""
+    amplitude = np.minimum(np.hypot(maps.grid[0], maps.grid[1]), np.hypot(maps.grid[2], maps.grid[3])).clip(0, 1)
+    near = cv2.dilate(maps.trace, np.ones((9, 9), np.uint8)) > 0.5
+    return float(amplitude[near].mean()) if near.any() else float(amplitude.mean())
+
+
+def _corrected(photo: Photo, pose: Pose, maps: Maps, field: Field) -> View | None:
+    """A better view where the lattice says that the first one was turned or scaled wrongly; else None."""
+    sure = field.certainty > 0.4
+    if sure.sum() < 400:
+        return None
+    gy, gx = np.gradient(field.mm, axis=(0, 1))
+    j = np.array([[np.median(gx[sure][:, 0]), np.median(gy[sure][:, 0])],
+                  [np.median(gx[sure][:, 1]), np.median(gy[sure][:, 1])]])  # fmt: skip
+    scale = float(np.sqrt(abs(np.linalg.det(j))))  # mm a cell: 1 if the scale was right
+    turn = float(np.arctan2(j[0, 1] - j[1, 0], j[0, 0] + j[1, 1]))
+    if not 0.5 < scale < 2 or (abs(np.log(scale)) < 0.1 and abs(turn) < np.radians(7)):
+        return None
+    view = maps.view
+    corners = view.to_photo(np.array([[0, 0], [view.width, 0], [0, view.height], [view.width, view.height]], float))
+    h, w = photo.rgb.shape[:2]
+    corners = np.clip(corners, [0, 0], [w, h])
+    return _bounded(view_around(corners, pose.px_per_mm / scale, pose.angle_rad + turn, 0.0))
+
+
+def _plain_field(maps: Maps) -> Field:
+    """Without a grid: the view's own millimetres (the coarse finder's scale)."""
+    h, w = maps.paper.shape
+    mm = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), axis=-1)
+    return Field(mm, np.zeros((h, w), np.float32), 0.0)
+
+
+def _paper(photo: Photo, maps: Maps) -> NDArray[np.bool_]:
+    """Cells that show paper and lie in the photo."""
+    h, w = maps.paper.shape
+    centre = np.stack(np.meshgrid(np.arange(w), np.arange(h)), axis=-1) * FINE_STRIDE + (FINE_STRIDE - 1) / 2
+    px = maps.view.to_photo(centre)
+    height, width = photo.rgb.shape[:2]
+    inside = (px[..., 0] >= 0) & (px[..., 1] >= 0) & (px[..., 0] < width) & (px[..., 1] < height)
+    amplitude = np.minimum(np.hypot(maps.grid[0], maps.grid[1]), np.hypot(maps.grid[2], maps.grid[3]))
+    paper = ((maps.paper > 0.5) | (amplitude > 0.6)).astype(np.uint8)
+    paper = cv2.morphologyEx(paper, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
+    return np.asarray((paper > 0) & inside)
+
+
+def find_marks(maps: Maps, field: Field) -> tuple[Mark, ...]:
+    """Peaks of the marks' maps, in page mm."""
+    marks = maps.marks
+    peak = np.stack([cv2.dilate(m, np.ones((3, 3), np.uint8)) for m in marks]) == marks
+    kinds, rows, columns = np.nonzero(peak & (marks > MARK_SCORE))
+    if not len(kinds):
+        return ()
+    ends = np.isin(kinds, [MARK_KINDS.index(k) for k in END_KINDS]).astype(int) * 2
+    dx, dy = maps.place[ends, rows, columns], maps.place[ends + 1, rows, columns]
+    mm = bilinear(field.mm, np.stack([columns + np.clip(dx, -1, 1), rows + np.clip(dy, -1, 1)], axis=-1))
+    size = PULSE_REF_MM * 2.0 ** np.clip(maps.place[4:6, rows, columns], -2, 2)
+    return tuple(
+        Mark(MARK_KINDS[k], float(p[0]), float(p[1]), float(marks[k, i, j]), *(
+            (float(s[0]), float(s[1])) if MARK_KINDS[k] == "pulse" else (0.0, 0.0)))
+        for k, i, j, p, s in zip(kinds, rows, columns, mm, size.T, strict=True)
+    )  # fmt: skip
+
+
+def _trace_map(maps: Maps, sheet: Sheet, cells: F32) -> TraceMap:
+    """The ink map resampled to page millimetres."""
+    ny, nx = cells.shape[:2]
+    n = round(sheet.step_mm)
+    size = ((nx - 1) * n + 1, (ny - 1) * n + 1)
+    grid_x, grid_y = np.meshgrid(np.arange(size[0], dtype=np.float32) / n, np.arange(size[1], dtype=np.float32) / n)
+    known = np.isfinite(cells[..., 0])
+    at = [cv2.remap(np.nan_to_num(cells[..., k], nan=-1e3), grid_x, grid_y, cv2.INTER_LINEAR) for k in (0, 1)]
+    near = cv2.remap(known.astype(np.float32), grid_x, grid_y, cv2.INTER_LINEAR) > 0.999
+    density = cv2.remap(maps.trace, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    return TraceMap(np.where(near, density, 0).astype(np.float32), near, sheet.x0_mm, sheet.y0_mm)

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from ecg.geometry import StripWindow, View, grid_xy, photo_xy, strip_xy, view_around
+from ecg.page import Sheet
+
+
+def curved_sheet(step_mm: float = 5.0) -> Sheet:
+    x, y = np.meshgrid(np.arange(20) * step_mm, np.arange(14) * step_mm)
+    px = np.stack([7 * x + 0.01 * x * y + 30, 8 * y - 0.012 * x**2 + 400], axis=-1)
+    return Sheet(px.astype(np.float32), 0.0, 0.0)
+
+
+def test_cubic_lattice_reproduces_a_quadratic_surface_exactly():
+    sheet = curved_sheet()
+    x, y = np.linspace(6, 88, 41), np.linspace(6, 58, 29)
+    got = grid_xy(sheet, x, y)
+    gx, gy = np.meshgrid(x, y)
+    assert np.abs(got[..., 0] - (7 * gx + 0.01 * gx * gy + 30)).max() < 1e-3
+    assert np.abs(got[..., 1] - (8 * gy - 0.012 * gx**2 + 400)).max() < 1e-3
+
+
+def test_scattered_and_gridded_points_agree():
+    sheet = curved_sheet()
+    x, y = np.array([3.3, 50.0, 94.0]), np.array([1.0, 33.0])
+    grid = grid_xy(sheet, x, y)
+    points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    assert np.allclose(photo_xy(sheet, points).reshape(2, 3, 2), grid, atol=1e-3)
+
+
+def test_beyond_the_paper_is_nan_and_near_holes_is_not():
+    sheet = curved_sheet()
+    px = sheet.node_px.copy()
+    px[:, 15:] = np.nan
+    holed = Sheet(px)
+    got = photo_xy(holed, np.array([[71.0, 20.0], [85.0, 20.0], [-9.0, 20.0]]))
+    assert np.isfinite(got[0]).all()
+    assert np.isnan(got[1:]).all()
+
+
+def test_view_goes_there_and_back():
+    view = view_around(np.array([[100.0, 50.0], [900.0, 700.0]]), 7.0, 0.4, 5.0)
+    xy = np.random.default_rng(0).uniform(0, 500, (40, 2))
+    assert np.allclose(view.from_photo(view.to_photo(xy)), xy)
+    corners = view.from_photo(np.array([[100.0, 50.0], [900.0, 700.0]]))
+    assert (corners >= 0).all()
+    assert (corners[:, 0] <= view.width).all()
+
+
+def test_view_rotates_clockwise_on_screen():
+    view = View(10.0, 20.0, 2.0, np.pi / 2, 5, 5)
+    assert np.allclose(view.to_photo(np.array([1.0, 0.0])), [10.0, 22.0])
+
+
+def test_strip_rows_and_heights_are_inverse():
+    window = StripWindow(10.0, 40.0, 28.0, 8.0, 64, 224)
+    y = np.array([20.0, 40.0, 55.5])
+    assert np.allclose(window.y_mm_of(window.row_of(y)), y)
+    assert window.rows_mm()[0] == pytest.approx(12.125)
+    assert strip_xy(curved_sheet(), window).shape == (224, 64, 2)
