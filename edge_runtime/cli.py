@@ -1,0 +1,125 @@
+"""``ecgscan-edge``: photos of paper ECGs to signals. Parses, imports late, calls once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+import ecg
+from ecg.errors import EcgscanError
+from ecg.layouts import LAYOUTS
+
+EXIT_READ: Final = 0
+EXIT_FAULT: Final = 1
+EXIT_UNUSABLE: Final = 2
+EXIT_UNREADABLE: Final = 3
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Photos of paper ECGs to twelve leads in millivolts, offline. Decision support, not a medical device.",
+)
+
+
+class Speed(str, Enum):
+    """Paper speeds, mm/s."""
+
+    slow = "25"
+    fast = "50"
+
+
+class Gain(str, Enum):
+    """Gains, mm/mV."""
+
+    half = "5"
+    standard = "10"
+    double = "20"
+
+
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Model bundle folder instead of the shipped one.")]
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """A fault that has a message ends the command with that line and exit code 2."""
+    try:
+        yield
+    except EcgscanError as err:
+        typer.echo(f"ecgscan-edge: {err}", err=True)
+        raise typer.Exit(EXIT_UNUSABLE) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ecgscan {ecg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Kept so that a command's name stays a name, however few commands there are."""
+
+
+@app.command()
+def scan(
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO...", help="JPEG, HEIC, PNG, TIFF, BMP, WebP or PDF files.")
+    ],
+    out: OutOption = Path("ecgscan-out"),
+    speed: Annotated[Speed | None, typer.Option(help="Paper speed in mm/s, instead of what the page says.")] = None,
+    gain: Annotated[Gain | None, typer.Option(help="Gain in mm/mV, instead of what the page says.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Layout, for example 3x4+1, instead of what the page says.")
+    ] = None,
+    bundle: BundleOption = None,
+) -> None:
+    """Read photos into STEM.csv, STEM.json and STEM.png.
+
+    Exit code: 0 all were read, 3 some could not be read (their JSON says why), 2 wrong usage or unusable files.
+    """
+    if layout is not None and layout not in LAYOUTS:
+        raise typer.BadParameter(f"{layout!r}: give one of {', '.join(LAYOUTS)}", param_hint="--layout")
+    from ecg.page import Overrides
+
+    overrides = Overrides(
+        paper_speed_mm_per_s=float(speed.value) if speed else None,
+        gain_mm_per_mv=float(gain.value) if gain else None,
+        layout=layout,
+    )
+    with one_line_errors():
+        from edge_runtime.reader import Reader
+        from edge_runtime.scan import Outcome, scan_files
+
+        reader = Reader.open(bundle)
+        outcomes = set()
+        for line in scan_files(reader, photos, out, overrides):
+            outcomes.add(line.outcome)
+            typer.echo(line.text, err=line.outcome in (Outcome.UNUSABLE, Outcome.FAULT))
+    codes = {Outcome.FAULT: EXIT_FAULT, Outcome.UNUSABLE: EXIT_UNUSABLE, Outcome.UNREADABLE: EXIT_UNREADABLE}
+    raise typer.Exit(next((code for outcome, code in codes.items() if outcome in outcomes), EXIT_READ))
+
+
+@app.command()
+def demo(
+    out: OutOption = Path("ecgscan-out"),
+    bundle: BundleOption = None,
+    seed: Annotated[int, typer.Option(help="Another heart, page and photo.")] = 7,
+) -> None:
+    """Render an example photo, read it, and compare the result with the truth."""
+    with one_line_errors():
+        from edge_runtime.demo import run_demo
+
+        for line in run_demo(out, bundle, seed):
+            typer.echo(line)

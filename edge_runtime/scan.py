@@ -1,0 +1,110 @@
+"""Many files to results: one bad file never stops the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ecg.errors import InputError
+from ecg.page import BundleInfo, Overrides, Photo, Reading, Unreadable
+from edge_runtime.images import load_photos, printable
+from edge_runtime.outputs import StemNames, printed_samples, write_result
+
+
+class PhotoReader(Protocol):
+    """What reads a photo (``edge_runtime.reader.Reader``)."""
+
+    @property
+    def bundle(self) -> BundleInfo:
+        """Which nets it reads with."""
+        ...
+
+    def read(self, photo: Photo, overrides: Overrides = ...) -> Reading | Unreadable:
+        """The page's signal, or why there is none."""
+        ...
+
+
+class Outcome(Enum):
+    """What became of one photo."""
+
+    READ = "read"
+    UNREADABLE = "unreadable"
+    UNUSABLE = "unusable"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True)
+class ScanLine:
+    """One photo's outcome in one line, and the files that were written."""
+
+    outcome: Outcome
+    text: str
+    files: tuple[Path, ...] = ()
+
+
+def scan_files(
+    reader: PhotoReader,
+    files: Iterable[Path],
+    out_dir: Path,
+    overrides: Overrides = Overrides(),  # noqa: B008
+) -> Iterator[ScanLine]:
+    """Read every page of every file and write its results; a line each.
+
+    Raises ``EcgscanError`` only where the results can't be written.
+    """
+    files = list(files)
+    names = StemNames(out_dir, files)
+    for file in files:
+        try:
+            yield from _scan_file(reader, file, out_dir, overrides, names)
+        except InputError as err:
+            yield ScanLine(Outcome.UNUSABLE, str(err))
+
+
+def _scan_file(
+    reader: PhotoReader, file: Path, out_dir: Path, overrides: Overrides, names: StemNames
+) -> Iterator[ScanLine]:
+    start = time.perf_counter()
+    for photo in load_photos(file):
+        load_ms = 1000 * (time.perf_counter() - start)
+        stem = names.take(photo)
+        name = printable(file) + (f" page {photo.page + 1}" if photo.page else "")
+        try:
+            result = reader.read(photo, overrides)
+        except Exception as err:  # a fault of ours with one photo must not cost the user the other photos
+            what = printable(f"{type(err).__name__}: {err}")
+            yield ScanLine(Outcome.FAULT, f"{name}: internal fault ({what}); please report this photo")
+        else:
+            result = replace(result, timings_ms={"load": load_ms, **result.timings_ms})
+            yield _written(result, photo, reader.bundle, out_dir, stem, name)
+        start = time.perf_counter()
+
+
+def _written(
+    result: Reading | Unreadable, photo: Photo, bundle: BundleInfo, out_dir: Path, stem: str, name: str
+) -> ScanLine:
+    files = write_result(result, photo, bundle, out_dir, stem)
+    where = printable(files[0])
+    if isinstance(result, Unreadable):
+        return ScanLine(Outcome.UNREADABLE, f"{name}: unreadable ({result.reason}): {result.message} -> {where}", files)
+    return ScanLine(Outcome.READ, f"{name}: {describe(result)} -> {where}", files)
+
+
+def describe(reading: Reading) -> str:
+    """What was read, in a few words."""
+    layout, signal = reading.layout, reading.signal
+    printed = printed_samples(layout, signal.fs_hz, signal.mv.shape[1])
+    coverage = float(np.isfinite(signal.mv)[printed].mean()) if printed.any() else 0.0
+    gain = f"{layout.gain_mm_per_mv:g}"
+    if layout.chest_gain_mm_per_mv is not None:
+        gain += f" (chest {layout.chest_gain_mm_per_mv:g})"
+    return (
+        f"read, layout {layout.name}, {layout.paper_speed_mm_per_s:g} mm/s, {gain} mm/mV, "
+        f"{100 * coverage:.0f} % of the printed traces"
+    )
