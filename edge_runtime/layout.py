@@ -1,0 +1,129 @@
+"""Which lead stands where on a flattened page: marks and trace ink to a ``PageLayout``, or the reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from ecg.errors import InputError
+from ecg.layouts import LAYOUTS, LayoutSpec
+from ecg.leads import base_lead, is_limb
+from ecg.page import Decided, LeadStrip, Mark, Overrides, PageLayout, TraceMap, Unreadable
+from edge_runtime.layout_evidence import Ink, find_ink, find_levels, gather
+from edge_runtime.layout_fit import Columns, fit_columns, make_strips
+from edge_runtime.layout_match import Match, find_boards, match_layout
+from edge_runtime.layout_scale import Scale, find_scale
+
+STAGE: Final = "layout"
+MIN_NAME_SHARE: Final = 0.25  # of the layout's visible leads, this share must be named
+MIN_RIGHT_SHARE: Final = 0.5  # of the names that stand in rows, this share must agree with the layout
+STRUCTURE_CONFIDENCE: Final = 0.35  # for a layout told by its rows and columns alone
+_ADVICE: Final = "name the arrangement with --layout (for example --layout 3x4+1)"
+
+
+def find_layout(
+    marks: Sequence[Mark], trace_map: TraceMap, overrides: Overrides | None = None
+) -> PageLayout | Unreadable:
+    """Say which lead is printed where, at what paper speed and gain, from what the finder saw on the flattened page.
+
+    ``marks`` and ``trace_map`` are in page mm, the page upright.  ``decided`` of the result has "layout", "columns",
+    "paper_speed" and "gain", and "rhythm" where there are rhythm strips.  Unreadable with reason "no_traces",
+    "layout_unknown" or "layout_contradictory".  Raises InputError where ``overrides`` names no known layout.
+    """
+    overrides = overrides or Overrides()
+    if overrides.layout is not None and overrides.layout not in LAYOUTS:
+        raise InputError(f"unknown layout {overrides.layout!r}: use one of {', '.join(LAYOUTS)}")
+    only = LAYOUTS[overrides.layout] if overrides.layout else None
+    ink = find_ink(trace_map)
+    if ink is None:
+        return Unreadable(
+            STAGE, "no_traces", "no ECG traces seen: photograph the printed ECG, sharp and filling the frame"
+        )
+    seen = gather(marks)
+    levels = find_levels(ink, seen.starts)
+    match = match_layout(find_boards(seen, ink, levels), ink, only) if levels.size else None
+    refused = _refusal(match, only)
+    if match is None or refused is not None:
+        return refused or Unreadable(STAGE, "layout_unknown", f"traces, but no rows of leads were found: {_ADVICE}")
+    match, how = _trusted(match, only)
+    columns = fit_columns(match, seen, ink)
+    scale = _overridden(find_scale(seen, columns, match.spec, match.rows_mm), overrides)
+    strips = make_strips(match, columns, ink, scale.speed_mm_per_s)
+    if not strips:
+        return Unreadable(STAGE, "no_traces", "no traces beside the lead names: take the photo again in better light")
+    return _page_layout(match, columns, scale, strips, how, ink)
+
+
+def _refusal(match: Match | None, only: LayoutSpec | None) -> Unreadable | None:
+    """Why the best match isn't good enough, or None."""
+    if match is None or only is not None:
+        return None
+    n_cells = sum(1 for lead, row, *_ in match.spec.cells() if lead and np.isfinite(match.rows_mm[row]))
+    named = match.names_right >= max(1, MIN_NAME_SHARE * n_cells) and match.names_right >= min(2, n_cells)
+    if named and match.names_right >= MIN_RIGHT_SHARE * match.names_seen:
+        return None
+    if match.names_seen <= 1 and _told_by_structure(match):
+        return None
+    if match.names_seen >= 3 and match.names_right < MIN_RIGHT_SHARE * match.names_seen:
+        return Unreadable(STAGE, "layout_contradictory", f"the lead names fit no known arrangement: {_ADVICE}")
+    return Unreadable(STAGE, "layout_unknown", f"too few lead names can be read to tell the leads apart: {_ADVICE}")
+
+
+def _told_by_structure(match: Match) -> bool:
+    """Four columns in three rows, with or without rhythm strips: only one arrangement is usual."""
+    full = bool(np.isfinite(match.rows_mm).all())
+    columns = (match.lattice.k_min, match.lattice.k_max) == (match.k0, match.k0 + 3)
+    return full and columns and match.spec.rows == LAYOUTS["3x4"].rows
+
+
+def _trusted(match: Match, only: LayoutSpec | None) -> tuple[Match, str]:
+    """The match with the confidence that it deserves, and how the layout was decided."""
+    if only is not None:
+        return replace(match, confidence=1.0), "override"
+    if match.names_right < 2 and match.spec.n_rows > 1:
+        return replace(match, confidence=min(match.confidence, STRUCTURE_CONFIDENCE)), "grid"
+    share = match.names_right / max(match.names_seen, 1)
+    return replace(match, confidence=match.confidence * (0.5 + 0.5 * share)), "names"
+
+
+def _overridden(scale: Scale, overrides: Overrides) -> Scale:
+    """The scale with what the user said of it."""
+    said = Decided("override", 1.0)
+    if overrides.paper_speed_mm_per_s is not None:
+        scale = replace(scale, speed_mm_per_s=overrides.paper_speed_mm_per_s, speed=said)
+    if overrides.gain_mm_per_mv is not None:
+        scale = replace(scale, gain_mm_per_mv=overrides.gain_mm_per_mv, chest_gain_mm_per_mv=None, gain=said)
+    return scale
+
+
+def _page_layout(
+    match: Match, columns: Columns, scale: Scale, strips: list[LeadStrip], how: str, ink: Ink
+) -> PageLayout:
+    """Put the parts together: gains by lead, the layout's name, and how all was decided."""
+    chest = scale.chest_gain_mm_per_mv
+    gains = {s.lead: scale.gain_mm_per_mv if chest is None or is_limb(s.lead) else chest for s in strips}
+    printed = [(lead, row) for lead, row, *_ in match.spec.cells()]
+    shown = {(s.lead, s.row) for s in strips}
+    rows_shown = {row for _, row in shown} == {row for _, row in printed}
+    columns_shown = {base_lead(lead)[0] for lead, _ in shown} == {base_lead(lead)[0] for lead, _ in printed}
+    whole = match.spec.name in LAYOUTS and rows_shown and columns_shown
+    decided = {
+        "layout": Decided(how, round(match.confidence, 3)),
+        "columns": Decided("layout" if columns.nominal else "marks", round(float(np.exp(-columns.sigma_mm)), 3)),
+        "paper_speed": scale.speed,
+        "gain": scale.gain,
+    }
+    if match.rhythm_confidence:
+        least = round(min(match.rhythm_confidence), 3)
+        decided["rhythm"] = Decided("override" if how == "override" else "names" if least > 0.5 else "default", least)
+    return PageLayout(
+        name=match.spec.name if whole else "partial",
+        paper_speed_mm_per_s=scale.speed_mm_per_s,
+        gain_mm_per_mv=scale.gain_mm_per_mv,
+        strips=tuple(replace(s, gain_mm_per_mv=gains[s.lead]) for s in strips),
+        chest_gain_mm_per_mv=chest,
+        decided=decided,
+    )

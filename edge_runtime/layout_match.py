@@ -1,0 +1,380 @@
+"""Which arrangement of leads explains the marks: every known layout, slid over the columns and dropped on the rows.
+
+For one lattice of columns and one drop of the names below their baselines, each pair (level, column) collects what
+speaks for each lead being printed there.  A layout at a given column shift is then a table of wanted leads; its rows
+are laid on levels in order by dynamic programming, skipping levels (false ones) and rows (cropped ones) at a cost.
+All layouts and shifts run through the programme side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from ecg.layouts import LAYOUTS, LayoutSpec
+from edge_runtime.layout_evidence import (
+    F64,
+    I64,
+    LABEL_INDEX,
+    LABELS,
+    REACH_X_MM,
+    START_REACH_MM,
+    Ink,
+    Lattice,
+    Seen,
+    family,
+    find_lattices,
+    name_drops,
+    name_shift,
+    row_windows,
+)
+from edge_runtime.layout_rhythm import RHYTHM_PRIOR, RHYTHM_RARE, name_rhythm, rhythm_likeness
+
+NAME_MATCH: Final = 4.5
+NAME_MISSING: Final = -1.0
+START_MATCH: Final = 1.5
+START_MISSING: Final = -0.5
+OFF_PAGE: Final = -0.4  # a cell of the layout that the photo doesn't show
+ROW_INK: Final = 3.0  # a full row of ink
+ROW_CUT: Final = -0.7  # a row above or below what is seen
+ROW_LOST: Final = -2.5  # a row missing between others
+MAX_TRACED: Final = 10  # candidates whose rows are laid out and compared
+NEVER: Final = -1e9
+GENERIC_NAME: Final = -2.4  # a name taken at its word, in no known layout
+DEFAULT_SHIFT_MM: Final = 3.0
+
+_RARE: Final = {"cabrera": -2.0, "4x3": -1.5, "6x1": -0.5, "1x1": -1.0}
+MAX_RHYTHM: Final = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """Evidence by level (L), lattice line (K, the first is ``k_low``) and label: ``name`` (L, K, 13), ``start`` and
+    ``ink`` (L, K); ``label_at`` (L, K) is the best name's label there, -1 without; ``sure`` (L, K) its score."""
+
+    levels: F64
+    lattice: Lattice
+    drop_mm: float
+    shift_mm: float
+    k_low: int
+    name: F64
+    start: F64
+    ink: F64
+    label_at: I64
+    sure: F64
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """A layout laid on the page: its column 0 at lattice line ``k0``, its rows on levels.
+
+    ``spec`` may be none of ``LAYOUTS``; a cell of lead "" has no trace.  ``rows_mm``: the baseline of each row, rhythm
+    strips included, NaN where the row isn't on the page.  ``names_right`` of ``names_seen`` lead names stand where the
+    layout wants them.
+    """
+
+    spec: LayoutSpec
+    board: Board
+    k0: int
+    rows_mm: tuple[float, ...]
+    score: float
+    names_right: int = 0
+    confidence: float = 0.0
+    rhythm_confidence: tuple[float, ...] = ()
+
+    @property
+    def arrangement(self) -> tuple[tuple[tuple[str, ...], ...], int]:
+        """What tells this match from a rival: the leads' table and the number of rhythm strips."""
+        return self.spec.rows, len(self.spec.rhythm)
+
+    @property
+    def lattice(self) -> Lattice:
+        """The columns."""
+        return self.board.lattice
+
+    @property
+    def names_seen(self) -> int:
+        """How many cells of the page have a lead name."""
+        return int((self.board.label_at >= 0).sum())
+
+    def seat(self, y_mm: float, col: int) -> tuple[int, int]:
+        """The board's level and column of a baseline and a layout's column, -1 where the board has none."""
+        k = self.k0 + col - self.board.k_low
+        row = int(np.abs(self.board.levels - y_mm).argmin()) if np.isfinite(y_mm) else -1
+        return row, k if 0 <= k < self.board.start.shape[1] else -1
+
+    @property
+    def x0_mm(self) -> float:
+        """Where the printed time starts."""
+        return self.lattice.x0_mm + self.k0 * self.lattice.width_mm
+
+
+def nearest(values: F64, levels: F64) -> I64:
+    """Index of the nearest level for each value."""
+    return np.asarray(np.abs(values[:, None] - levels[None, :]).argmin(axis=1))
+
+
+def _confusion() -> F64:
+    """(13, 13): weight of a perfect mark of one label (first index) where another (second) is printed."""
+    table = np.full((len(LABELS), len(LABELS)), -1.5)
+    for a in range(len(LABELS)):
+        for b in range(len(LABELS)):
+            if family(a) == family(b):
+                table[a, b] = 0.3
+        table[a, a] = NAME_MATCH
+    r, minus = LABEL_INDEX["aVR"], LABEL_INDEX["-aVR"]
+    table[r, minus] = table[minus, r] = 2.0
+    return table
+
+
+_CONFUSION: Final = _confusion()
+
+
+def make_board(seen: Seen, ink: Ink, levels: F64, lattice: Lattice, drop_mm: float, shift_mm: float) -> Board:
+    """Collect the evidence for one lattice and one place of the names."""
+    reach = 0 if lattice.single else 3
+    k = np.arange(lattice.k_min - reach, lattice.k_max + reach + 1)
+    shape = (len(levels), len(k))
+    lines = lattice.x0_mm + k * lattice.width_mm
+    shown = ink.page_at(np.broadcast_to(lines + 2.0, shape), np.broadcast_to(levels[:, None], shape))
+    cover, part = _coverage(ink, levels, lines, lattice.width_mm)
+    name = np.where(shown, NAME_MISSING, OFF_PAGE)[..., None] + np.zeros(len(LABELS))
+    label_at, sure = np.full(shape, -1, dtype=np.int64), np.zeros(shape)
+    row, col = _seats(seen.names.x - shift_mm, seen.names.y - drop_mm, levels, lines)
+    for i in np.flatnonzero(row >= 0):
+        at, score = (row[i], col[i]), seen.names.score[i]
+        name[at] = np.maximum(name[at], _CONFUSION[seen.label[i]] * (0.3 + 0.7 * score))
+        if score > sure[at]:
+            label_at[at], sure[at] = seen.label[i], score
+    start = np.where(shown, START_MISSING, 0.0)
+    rows = nearest(seen.starts.y, levels)
+    cols = nearest(seen.starts.x, lines)
+    near = (np.abs(seen.starts.y - levels[rows]) < 14.0) & (np.abs(seen.starts.x - lines[cols]) < START_REACH_MM)
+    np.maximum.at(start, (rows[near], cols[near]), START_MATCH * seen.starts.score[near])
+    ink_part = np.clip(2.0 * cover - 0.8, -0.8, 1.0) * part
+    return Board(levels, lattice, drop_mm, shift_mm, int(k[0]), name, start, ink_part, label_at, sure)
+
+
+def _seats(x: F64, y: F64, levels: F64, lines: F64) -> tuple[I64, I64]:
+    """Level and lattice line of names moved onto their traces' starts; level -1 where none is near enough."""
+    rows, cols = nearest(y, levels), nearest(x, lines)
+    gap = np.diff(levels).min(initial=40.0)
+    near = np.abs(y - levels[rows]) <= min(7.0, max(0.45 * gap, 4.0))
+    near &= np.abs(x - lines[cols]) <= REACH_X_MM
+    return np.where(near, rows, -1), cols
+
+
+def _coverage(ink: Ink, levels: F64, lines: F64, width_mm: float) -> tuple[F64, F64]:
+    """Share of each cell's seen width that has ink, and share of its width that is seen: (L, K) each."""
+    low, high = row_windows(levels)
+    edges = np.searchsorted(ink.xs, np.stack([lines, lines + width_mm]))
+    wanted = width_mm / ink.cell_mm
+    cover, part = np.zeros((len(levels), len(lines))), np.zeros((len(levels), len(lines)))
+    for i, y in enumerate(levels):
+        rows = ink.rows(float(low[i]), float(high[i]))
+        inked = np.concatenate([[0], np.cumsum(ink.there[rows].any(axis=0))])
+        line = ink.on_page[min(max(round((y - ink.ys[0]) / ink.cell_mm), 0), len(ink.ys) - 1)]
+        paper = np.concatenate([[0], np.cumsum(line)])
+        seen = paper[edges[1]] - paper[edges[0]]
+        cover[i] = (inked[edges[1]] - inked[edges[0]]) / np.maximum(seen, 1)
+        part[i] = seen / wanted
+    return np.minimum(cover, 1.0), np.minimum(part, 1.0)
+
+
+def _bases() -> tuple[LayoutSpec, ...]:
+    return tuple(spec for spec in LAYOUTS.values() if not spec.rhythm)
+
+
+_BASES: Final = _bases()
+
+
+def _prior(base: LayoutSpec, n_rhythm: int) -> float:
+    rare = sum(v for key, v in _RARE.items() if key in base.name)
+    return rare - (0.7 if n_rhythm > 1 else 0.0)
+
+
+def _wanted(base: LayoutSpec, k0: int, board: Board) -> F64:
+    """(rows, L): what speaks for each of the base's rows at each level, its column 0 at lattice line k0."""
+    n_cols, total = base.n_columns, np.zeros((len(base.rows), len(board.levels)))
+    for c in range(n_cols):
+        k = k0 + c - board.k_low
+        if 0 <= k < board.start.shape[1]:
+            labels = [LABEL_INDEX[row[c]] for row in base.rows]
+            side = board.start[:, k] + board.ink[:, k] * ROW_INK / n_cols
+            total += board.name[:, k, labels].T + side
+        else:
+            total += OFF_PAGE
+    return total
+
+
+def _rhythm_wanted(n_cols: int, k0: int, board: Board) -> F64:
+    """(L,): what speaks for a full-width strip of any lead."""
+    prior = np.log([RHYTHM_PRIOR.get(name, RHYTHM_RARE) for name in LABELS])
+    k = np.arange(k0, k0 + n_cols) - board.k_low
+    k = k[(k >= 0) & (k < board.start.shape[1])]
+    at = k0 - board.k_low
+    if not 0 <= at < board.start.shape[1]:
+        return np.asarray(board.ink[:, k].sum(axis=1) * ROW_INK / n_cols - 1.0)
+    # A lost name costs the same whatever the lead is; a name seen pays by its lead's prior.
+    named = np.maximum((board.name[:, at] + 0.6 * prior).max(axis=1), NAME_MISSING)
+    # Names and starts further right say that this is no full-width strip.
+    inner = (board.sure[:, k[1:]] * 2.0).sum(axis=1) + np.maximum(board.start[:, k[1:]], 0.0).sum(axis=1)
+    return np.asarray(named + board.start[:, at] + board.ink[:, k].sum(axis=1) * ROW_INK / n_cols - inner)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    base: LayoutSpec
+    n_rhythm: int
+    k0: int
+    board: Board
+    table: F64  # (rows, L)
+    score: float = 0.0
+
+
+def _candidates(board: Board, bases: tuple[LayoutSpec, ...], n_rhythm: tuple[int, ...]) -> list[_Candidate]:
+    """Every base, column shift and number of rhythm strips on one board, scored by the dynamic programme."""
+    out: list[_Candidate] = []
+    lattice = board.lattice
+    for base in bases:
+        n_cols = base.n_columns
+        if (n_cols == 1) != lattice.single:
+            continue
+        for k0 in (0,) if lattice.single else range(lattice.k_min - n_cols + 1, lattice.k_max + 1):
+            table = _wanted(base, k0, board)
+            counts = n_rhythm if n_cols > 1 else (0,)
+            strip = _rhythm_wanted(n_cols, k0, board)[None] if max(counts) else table[:0]
+            out += [_Candidate(base, q, k0, board, np.concatenate([table] + [strip] * q)) for q in counts]
+    if not out:
+        return out
+    scores = _align(out)
+    return [replace(c, score=s + _prior(c.base, c.n_rhythm)) for c, s in zip(out, scores.tolist(), strict=True)]
+
+
+def _align(candidates: list[_Candidate]) -> F64:
+    """Best score of each candidate's rows on the levels in order; the recursion is ``_trace``'s, all at once."""
+    n_rows = np.array([len(c.table) for c in candidates])
+    tables = np.full((len(candidates), int(n_rows.max()), candidates[0].table.shape[1]), NEVER)
+    for i, c in enumerate(candidates):
+        tables[i, : len(c.table)] = c.table
+    before = np.full(tables[:, 0].shape, NEVER)  # best score with some row on this level or above
+    best = np.full(len(candidates), NEVER)
+    for r in range(tables.shape[1]):
+        above = np.concatenate([np.full((len(before), 1), NEVER), before[:, :-1]], axis=1)
+        here = tables[:, r] + np.maximum(above, ROW_CUT * r)
+        best = np.maximum(best, here.max(axis=1) + ROW_CUT * (n_rows - 1 - r))
+        before = np.maximum.accumulate(np.maximum(before + ROW_LOST, here), axis=1)
+    return best
+
+
+def _trace(table: F64) -> list[int]:
+    """Level of each row (-1: not on the page) on the best path of one candidate (rows, L)."""
+    n_rows, n_levels = table.shape
+    score = np.full((n_rows, n_levels), NEVER)
+    came: dict[tuple[int, int], tuple[int, int] | None] = {}
+    for r in range(n_rows):
+        for i in range(n_levels):
+            best, where = ROW_CUT * r, None
+            for p in range(r):
+                if i and (j := int(score[p, :i].argmax())) >= 0 and score[p, j] + ROW_LOST * (r - p - 1) > best:
+                    best, where = float(score[p, j] + ROW_LOST * (r - p - 1)), (p, j)
+            score[r, i], came[r, i] = table[r, i] + best, where
+    final = score + ROW_CUT * np.arange(n_rows - 1, -1, -1)[:, None]
+    at: tuple[int, int] | None = tuple(int(v) for v in np.unravel_index(final.argmax(), final.shape))  # type: ignore[assignment]
+    levels = [-1] * n_rows
+    while at is not None:
+        levels[at[0]] = at[1]
+        at = came[at]
+    return levels
+
+
+def _unevenness(rows_mm: F64) -> float:
+    """Cost of rows at unequal distances (log ratios to their median, 25 % being one sigma)."""
+    at = np.flatnonzero(np.isfinite(rows_mm))
+    if at.size < 3:
+        return 0.0
+    gaps = np.diff(rows_mm[at]) / np.diff(at)
+    return float(np.minimum(0.5 * (np.log(gaps / np.median(gaps)) / 0.25) ** 2, 4.0).sum())
+
+
+def find_boards(seen: Seen, ink: Ink, levels: F64) -> list[Board]:
+    """A board for every lattice and place of the names worth trying."""
+    boards: list[Board] = []
+    for drop in name_drops(seen, levels):
+        shift = name_shift(seen, drop)
+        # Without a start beside a name, names still tell the columns; x0 is then theirs less a typical distance.
+        shift = DEFAULT_SHIFT_MM if shift is None else shift
+        boards += [make_board(seen, ink, levels, lat, drop, shift) for lat in find_lattices(seen, shift, ink)]
+    return boards
+
+
+def match_layout(boards: list[Board], ink: Ink, only: LayoutSpec | None = None) -> Match | None:
+    """The layout that explains the boards best, with the confidence of its being this one; None without a candidate."""
+    if only is None:
+        bases, counts = _BASES, tuple(range(MAX_RHYTHM + 1))
+    else:
+        bases, counts = (LayoutSpec(only.name, only.rows),), (len(only.rhythm),)
+    found = [c for board in boards for c in _candidates(board, bases, counts)]
+    found.sort(key=lambda c: -c.score)
+    laid = [_lay(c) for c in found[:MAX_TRACED]]
+    laid += [m for m in (_generic(board) for board in boards) if m is not None and only is None]
+    if not laid:
+        return None
+    laid.sort(key=lambda m: -m.score)
+    best = laid[0]
+    rivals: dict[object, float] = {}
+    for m in laid[1:]:
+        rivals.setdefault(m.arrangement, m.score)
+    rivals.pop(best.arrangement, None)
+    # The weights are of one page's marks, which share their faults: halve them.
+    odds = sum(float(np.exp(0.5 * (s - best.score))) for s in rivals.values())
+    return replace(_named(best, ink, only), confidence=1.0 / (1.0 + odds))
+
+
+def _lay(c: _Candidate) -> Match:
+    """Lay a candidate's rows on its levels; its rhythm strips are still unnamed ("")."""
+    rows = np.array([c.board.levels[i] if i >= 0 else np.nan for i in _trace(c.table)])
+    spec = LayoutSpec(c.base.name, c.base.rows, ("",) * c.n_rhythm)
+    return Match(spec, c.board, c.k0, tuple(rows.tolist()), c.score - _unevenness(rows))
+
+
+def _named(match: Match, ink: Ink, only: LayoutSpec | None) -> Match:
+    """Name the rhythm strips and the layout, and count the lead names that agree."""
+    board, n = match.board, len(match.spec.rows)
+    said: list[tuple[str, float]] = []
+    for y in match.rows_mm[n:]:
+        i, k = match.seat(y, 0)
+        named = i >= 0 and k >= 0 and board.label_at[i, k] >= 0
+        said.append((LABELS[board.label_at[i, k]], float(board.sure[i, k])) if named else ("", 0.0))
+    if only is None:
+        likeness = rhythm_likeness(match.spec.rows, match.rows_mm, match.x0_mm, board.lattice.width_mm, ink)
+        rhythm, sure = name_rhythm(match.spec.rows, said, likeness)
+        spec = LayoutSpec("partial", match.spec.rows, rhythm)
+        spec = next((s for s in LAYOUTS.values() if (s.rows, s.rhythm) == (spec.rows, rhythm)), spec)
+    else:
+        spec, sure = only, (0.9,) * len(only.rhythm)
+    right = 0
+    for lead, row, col, _ in spec.cells():
+        i, k = match.seat(match.rows_mm[row], col)
+        right += int(bool(lead) and i >= 0 and k >= 0 and board.label_at[i, k] == LABEL_INDEX[lead])
+    return replace(match, spec=spec, names_right=right, rhythm_confidence=sure)
+
+
+def _generic(board: Board) -> Match | None:
+    """An arrangement that no known layout has, taken from the names alone: each at its word, no lead twice."""
+    named = board.label_at >= 0
+    rows = np.flatnonzero(named.any(axis=1))
+    if named.sum() < 2:
+        return None
+    cols = np.flatnonzero(named.any(axis=0))
+    low, high = int(cols[0]), int(cols[-1])
+    table = [[LABELS[board.label_at[r, k]] if named[r, k] else "" for k in range(low, high + 1)] for r in rows]
+    names = [name for row in table for name in row if name]
+    if len(set(names)) < len(names) or {"aVR", "-aVR"} <= set(names):
+        return None
+    spec = LayoutSpec("partial", tuple(tuple(row) for row in table))
+    pick = board.name[named].max(axis=-1) + board.start[named] + board.ink[named] * ROW_INK / (high - low + 1)
+    score = float(pick.sum() + GENERIC_NAME * named.sum()) - _unevenness(board.levels[rows]) - 2.0
+    return Match(spec, board, low + board.k_low, tuple(board.levels[rows].tolist()), score)

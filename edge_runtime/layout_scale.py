@@ -1,0 +1,144 @@
+"""Paper speed and gain from calibration pulses, printed text and the page's width, weighed by their likelihoods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ecg.layouts import GAINS_MM_PER_MV, PAPER_SPEEDS_MM_PER_S, LayoutSpec
+from ecg.leads import CHEST_LEADS
+from ecg.page import Decided, Mark
+from edge_runtime.layout_evidence import F64, Seen
+from edge_runtime.layout_fit import Columns
+
+SPEED_PRIOR: Final = {25.0: 0.88, 50.0: 0.12}
+GAIN_PRIOR: Final = {5.0: 0.06, 10.0: 0.88, 20.0: 0.06}
+# Pulse widths by speed: 0.2 s is 5 mm at 25 mm/s, 10 mm at 50, but some machines print 5 mm always.
+PULSE_WIDTHS: Final = {25.0: ((0.90, 5.0), (0.01, 10.0)), 50.0: ((0.35, 5.0), (0.55, 10.0))}
+PULSE_WIDTH_SIGMA_MM: Final = 0.8
+ELSE_PER_MM: Final = 0.01  # likelihood of a width that no rule explains
+# Seconds on a page from its first column to its end, and how usual they are.
+PAGE_SECONDS: Final = ((10.0, 1.0), (5.0, 0.4), (20.0, 0.02), (2.5, 0.1), (12.0, 0.1), (8.0, 0.1), (6.0, 0.1))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Paper speed and gains of a page."""
+
+    speed_mm_per_s: float
+    gain_mm_per_mv: float
+    chest_gain_mm_per_mv: float | None
+    speed: Decided
+    gain: Decided
+
+
+def find_scale(seen: Seen, columns: Columns, spec: LayoutSpec, rows_mm: tuple[float, ...]) -> Scale:
+    """The likeliest speed and gain; ``how`` names the evidence that spoke loudest."""
+    speed, speed_by = _decide(
+        SPEED_PRIOR,
+        {
+            "text": {v: _text(seen, f"speed:{v:g}", "speed:") for v in PAPER_SPEEDS_MM_PER_S},
+            "pulse": {v: _pulse_width(seen.pulses, v) for v in PAPER_SPEEDS_MM_PER_S},
+            "layout": {v: _page_time(columns, spec, v) for v in PAPER_SPEEDS_MM_PER_S},
+        },
+    )
+    limb, chest = _split_pulses(seen.pulses, columns, spec, rows_mm)
+    gain, gain_by = _decide(
+        GAIN_PRIOR,
+        {
+            "text": {g: _text(seen, f"gain:{g:g}", "gain:") for g in GAINS_MM_PER_MV},
+            "pulse": {g: _pulse_height(limb, g) for g in GAINS_MM_PER_MV},
+        },
+    )
+    split = _chest_gain(seen, chest, gain)
+    if split is not None and split[0] > gain:  # "10/5": limb leads never have the smaller one
+        gain, split = split[0], (gain, split[1])
+    return Scale(speed, gain, split[0] if split else None, speed_by, gain_by)
+
+
+def _decide(prior: dict[float, float], evidence: dict[str, dict[float, float]]) -> tuple[float, Decided]:
+    """The value of highest posterior, its probability, and the evidence whose log likelihoods favour it most."""
+    values = list(prior)
+    log = np.log([prior[v] for v in values])
+    parts = {how: np.array([by[v] for v in values]) for how, by in evidence.items()}
+    for part in parts.values():
+        log = log + part
+    p = np.exp(log - log.max())
+    p /= p.sum()
+    i = int(p.argmax())
+    push = {how: float(part[i] - np.delete(part, i).max()) for how, part in parts.items()}
+    how = max(push, key=lambda k: push[k])
+    # The page's usual width counts, but it is no reading of the page.
+    return values[i], Decided(how if push[how] > 0.3 else "default", round(float(p[i]), 3))
+
+
+def _text(seen: Seen, kind: str, group: str) -> float:
+    """Log likelihood of the printed texts if this one is printed."""
+    total = 0.0
+    for m in seen.texts:
+        if m.kind.startswith(group):
+            wrong = 0.03 + 0.5 * (1.0 - min(m.score, 1.0))
+            total += float(np.log(1.0 - wrong if m.kind == kind else wrong / 2))
+    return total
+
+
+def _pulse_width(pulses: tuple[Mark, ...], speed: float) -> float:
+    widths = [m.width_mm for m in pulses if m.width_mm > 0]
+    if not widths:
+        return 0.0
+    z = (float(np.median(widths)) - np.array([w for _, w in PULSE_WIDTHS[speed]])) / PULSE_WIDTH_SIGMA_MM
+    share = np.array([s for s, _ in PULSE_WIDTHS[speed]])
+    peak = share * np.exp(-0.5 * z**2) / (PULSE_WIDTH_SIGMA_MM * np.sqrt(2 * np.pi))
+    return float(np.log(peak.sum() + ELSE_PER_MM))
+
+
+def _page_time(columns: Columns, spec: LayoutSpec, speed: float) -> float:
+    """Log of how usual the page's seconds are at this speed."""
+    seconds = spec.n_columns * columns.width_mm / speed
+    return float(np.log(0.05 + sum(p * np.exp(-0.5 * ((seconds / t - 1.0) / 0.04) ** 2) for t, p in PAGE_SECONDS)))
+
+
+def _split_pulses(
+    pulses: tuple[Mark, ...], columns: Columns, spec: LayoutSpec, rows_mm: tuple[float, ...]
+) -> tuple[F64, F64]:
+    """Heights (mm) of the pulses that calibrate limb leads (or all), and of those for chest leads only."""
+    limb: list[tuple[float, float]] = []
+    chest: list[tuple[float, float]] = []
+    rows = np.where(np.isfinite(rows_mm), rows_mm, 1e6)
+    middle = columns.x0_mm + spec.n_columns * columns.width_mm / 2
+    chest_right = bool(spec.rows) and all(row[-1] in CHEST_LEADS for row in spec.rows)
+    for m in pulses:
+        row = int(np.abs(rows - (m.y_mm + m.height_mm / 2)).argmin())
+        leads = spec.rows[row] if row < len(spec.rows) else spec.rhythm[row - len(spec.rows) :][:1]
+        here = all(lead in CHEST_LEADS for lead in leads) or (chest_right and len(leads) > 1 and m.x_mm > middle)
+        if m.height_mm > 0:
+            (chest if here else limb).append((m.height_mm, m.score))
+    if not limb:
+        limb, chest = chest, []
+    return np.array(limb).reshape(-1, 2)[:, 0], np.array(chest).reshape(-1, 2)[:, 0]
+
+
+def _pulse_height(heights: F64, gain: float) -> float:
+    """Log likelihood of the pulses' heights: heavy tails, as some pulses are misread; several count as two at most."""
+    if not heights.size:
+        return 0.0
+    sigma = 0.05 * gain + 0.3
+    each = np.log(1.0 / (sigma * (1.0 + ((heights - gain) / sigma) ** 2)) + 0.003)
+    return float(each.mean() * min(len(heights), 2))
+
+
+def _chest_gain(seen: Seen, chest: F64, gain: float) -> tuple[float, float] | None:
+    """The chest leads' own gain and its confidence, from their own pulses or from two gains printed side by side."""
+    if chest.size >= 2:
+        own = max(GAINS_MM_PER_MV, key=lambda g: _pulse_height(chest, g))
+        if own != gain and abs(float(np.median(chest)) - own) < 0.15 * own:
+            return own, 0.9
+    texts = [m for m in seen.texts if m.kind.startswith("gain:") and m.score > 0.4]
+    for m in texts:
+        for n in texts:
+            side = 0 < n.x_mm - m.x_mm < 12.0 and abs(m.y_mm - n.y_mm) < 3.0
+            if side and m.kind == f"gain:{gain:g}" and n.kind != m.kind:
+                return float(n.kind[5:]), 0.7
+    return None
