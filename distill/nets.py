@@ -90,10 +90,10 @@ TWO = (2, 2)
 class FinderCoarse(nn.Module):
     """Thumbnail (B, 3, 512, 512) to maps (B, 5, 32, 32): paper and ECG logits, time axis (cos, sin), log2 scale."""
 
-    def __init__(self, widths: tuple[int, ...] = (16, 32, 56, 88, 128, 160)) -> None:
+    def __init__(self, widths: tuple[int, ...] = (16, 28, 48, 72, 104, 128)) -> None:
         super().__init__()
         strides = (TWO,) * len(widths)
-        self.encoder = Encoder(widths, (0, 0, 1, 1, 2, 2), strides)
+        self.encoder = Encoder(widths, (0, 0, 1, 1, 1, 2), strides)
         self.context = PageContext(widths[-1])
         self.decode = Decode(widths, strides, to=3)
         self.head = nn.Sequential(conv(widths[3], widths[3]), nn.Conv2d(widths[3], len(COARSE_CHANNELS), 1))

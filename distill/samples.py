@@ -145,7 +145,7 @@ def _fine_sample(shot: Photograph, view: View, rng: np.random.Generator) -> Fine
         if page.grid.kind != "none":
             flags[..., 0] = ok & _inside(mm, page.grid.area_mm)
             phase = np.nan_to_num(np.mod(mm - [page.grid.x0_mm, page.grid.y0_mm], 5.0))
-        flags[..., 2] = _trace_cells(shot, view)
+        flags[..., 2] = _trace_cells(shot, view) * ok
         marks = _marks_in(shot, view)
     rgb = render_view(shot.rgb, view, fill=0)
     return FineSample(rgb, phase.astype(np.float16), flags, np.array(marks, np.float32).reshape(-1, 5))

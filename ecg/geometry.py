@@ -125,7 +125,7 @@ def _cubic_weights(t: NDArray[np.floating], n: int) -> tuple[NDArray[np.float64]
 
     At the ends the missing neighbour continues the line.
     """
-    t = np.asarray(t, dtype=np.float64)
+    t = np.nan_to_num(np.asarray(t, dtype=np.float64), nan=-1e6)
     i = np.clip(np.floor(t).astype(int), 0, n - 2)
     f = t - i
     f2, f3 = f * f, f * f * f
