@@ -1,0 +1,99 @@
+"""Photo to reading: finder, layout, decoder, signals; each stage timed, every refusal with its reason."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from ecg.bundle import ModelBundle, load_bundle
+from ecg.leads import einthoven_residual_mv
+from ecg.page import BundleInfo, EcgSignal, Overrides, PageLayout, Photo, Reading, Unreadable
+from edge_runtime.decoder import RowTrace, decode_rows
+from edge_runtime.engines.base import Engine
+from edge_runtime.engines.ort import OrtEngine
+from edge_runtime.finder import Found, find
+from edge_runtime.layout import find_layout
+from edge_runtime.signals import assemble
+
+T = TypeVar("T")
+SHIPPED = Path(__file__).parent / "models"
+MIN_COVERAGE = 0.35  # of the printed samples; below, the trace was not followed
+MIN_CONFIDENCE = 0.30
+
+
+class Reader:
+    """The nets of one bundle, loaded once, reading photo after photo."""
+
+    def __init__(self, bundle: BundleInfo, coarse: Engine, fine: Engine, decoder: Engine) -> None:
+        self.bundle = bundle
+        self._coarse, self._fine, self._decoder = coarse, fine, decoder
+
+    @classmethod
+    def open(cls, bundle_dir: Path | None = None, *, threads: int | None = None) -> Reader:
+        """Load and verify a bundle (the shipped one if None); raises ``BundleError``."""
+        bundle: ModelBundle = load_bundle(bundle_dir or SHIPPED)
+        nets = (OrtEngine(bundle, name, threads=threads) for name in ("finder_coarse", "finder_fine", "decoder"))
+        return cls(bundle.info, *nets)
+
+    def read(self, photo: Photo, overrides: Overrides | None = None) -> Reading | Unreadable:
+        """One photo to a reading, or the reason why it can't be read."""
+        timings: dict[str, float] = {}
+        outcome = self._read(photo, overrides or Overrides(), timings)
+        return replace(outcome, timings_ms=timings)
+
+    def _read(self, photo: Photo, overrides: Overrides, timings: dict[str, float]) -> Reading | Unreadable:
+        found = _timed(timings, "finder", lambda: find(photo, self._coarse, self._fine))
+        if isinstance(found, Unreadable):
+            return found
+        layout = _timed(timings, "layout", lambda: find_layout(found.marks, found.trace_map, overrides))
+        if isinstance(layout, Unreadable):
+            return layout
+        layout = replace(layout, orientation_deg=round(float(np.degrees(found.pose.angle_rad)), 1))
+        rows = _timed(timings, "decoder", lambda: decode_rows(photo, found.sheet, layout, self._decoder))
+        signal = _timed(timings, "signals", lambda: assemble(rows, layout))
+        quality = _quality(found, rows, layout, signal)
+        if quality["coverage"] < MIN_COVERAGE or quality["confidence"] < MIN_CONFIDENCE:
+            return Unreadable("decoder", "traces_not_followed",
+                              "the traces can't be followed: take the photo closer, sharper and in even light")  # fmt: skip
+        return Reading(found.sheet, layout, signal, quality)
+
+
+def _timed(timings: dict[str, float], stage: str, work: Callable[[], T]) -> T:
+    start = time.perf_counter()
+    out = work()
+    timings[stage] = round((time.perf_counter() - start) * 1e3, 1)
+    return out
+
+
+def _quality(found: Found, rows: tuple[RowTrace, ...], layout: PageLayout, signal: EcgSignal) -> dict[str, float]:
+    """Figures that tell how far to trust the reading."""
+    printed = sum(s.x1_mm - s.x0_mm for s in layout.strips) / layout.paper_speed_mm_per_s * signal.fs_hz
+    read = np.isfinite(signal.mv)
+    twice = _printed_twice(layout, signal.fs_hz)
+    einthoven = np.abs(einthoven_residual_mv(signal.mv))
+    together = np.isfinite(einthoven).sum() > signal.fs_hz / 4
+    return {
+        "coverage": round(float(min(1.0, read.sum() / max(1.0, printed - twice))), 4),
+        "confidence": round(float(signal.confidence[read].mean()) if read.any() else 0.0, 4),
+        "filled": round(float(signal.filled[read].mean()) if read.any() else 0.0, 4),
+        "grid": round(found.grid_seen, 4),
+        "lattice_residual_mm": round(found.sheet.residual_mm, 4),
+        "px_per_mm": round(found.pose.px_per_mm, 2),
+        "ecg_probability": round(found.pose.ecg_probability, 4),
+        "einthoven_mv": round(float(np.nanmedian(einthoven)), 4) if together else -1.0,
+    }
+
+
+def _printed_twice(layout: PageLayout, fs_hz: float) -> float:
+    """Samples of leads that a rhythm strip prints again."""
+    total = 0.0
+    for k, s in enumerate(layout.strips):
+        for other in layout.strips[k + 1 :]:
+            if s.lead == other.lead:
+                total += min(s.x1_mm - s.x0_mm, other.x1_mm - other.x0_mm)
+    return total / layout.paper_speed_mm_per_s * fs_hz

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+
+from ecg.page import LeadStrip, PageLayout
+from edge_runtime.decoder import RowTrace, _joined, _tiles, expected_bins, row_window
+from edge_runtime.signals import assemble, cubic
+
+
+def wave(t):
+    return 0.8 * np.sin(2 * np.pi * 1.3 * t) + 0.3 * np.sin(2 * np.pi * 7 * t)
+
+
+def one_row(leads=("I", "aVR", "V1", "V4"), gain=10.0, speed=25.0, gap=None):
+    strips = tuple(
+        LeadStrip(name, 0, 20 + 62.5 * k, 82.5 + 62.5 * k, 50.0, 62.5 * k / speed, gain) for k, name in enumerate(leads)
+    )
+    x = np.arange(14, 20 + 62.5 * len(leads) + 6, 1 / 8)
+    y = 50.0 - gain * wave((x - 20) / speed)
+    presence = ((x >= 20) & (x <= 20 + 62.5 * len(leads))).astype(np.float32)
+    if gap:
+        presence[(x > gap[0]) & (x < gap[1])] = 0
+    layout = PageLayout("3x4", speed, gain, strips)
+    return (RowTrace(strips, x, y, presence, np.ones(len(x), np.float32)),), layout
+
+
+@pytest.mark.parametrize(("speed", "gain"), [(25.0, 10.0), (50.0, 20.0), (25.0, 5.0)])
+def test_heights_become_millivolts_on_the_printed_clock(speed, gain):
+    rows, layout = one_row(speed=speed, gain=gain)
+    signal = assemble(rows, layout)
+    n = round(4 * 62.5 / speed * 500)
+    assert signal.mv.shape == (12, n)
+    quarter = n // 4
+    for k, i in enumerate((0, 3, 6, 9)):
+        part = slice(k * quarter, (k + 1) * quarter)
+        t = np.arange(k * quarter, (k + 1) * quarter) / 500
+        assert np.abs(signal.mv[i, part] - wave(t)).max() < 0.01
+        assert np.isnan(np.delete(signal.mv[i], np.arange(part.start, part.stop))).all()
+    assert np.isnan(signal.mv[1]).all()
+
+
+def test_inverted_avr_is_turned_back():
+    rows, layout = one_row(leads=("-aVR",))
+    t = np.arange(1250) / 500
+    assert np.abs(assemble(rows, layout).mv[3] + wave(t)).max() < 0.01
+
+
+def test_short_gaps_are_filled_and_flagged_long_ones_stay_empty():
+    rows, layout = one_row(gap=(40.0, 42.0))
+    signal = assemble(rows, layout)
+    inside = slice(410, 435)  # 40.5 to 41.7 mm
+    assert signal.filled[0, inside].all()
+    assert np.abs(signal.mv[0, inside] - wave(np.arange(410, 435) / 500)).max() < 0.2
+    rows, layout = one_row(gap=(40.0, 48.0))
+    signal = assemble(rows, layout)
+    assert np.isnan(signal.mv[0, 420:540]).all()
+    assert np.isfinite(signal.mv[0, 600:1250]).all()
+
+
+def test_the_long_strip_wins_and_the_short_one_fills_in():
+    short = LeadStrip("II", 0, 20, 82.5, 50.0, 0.0, 10.0)
+    long = LeadStrip("II", 1, 20, 270, 90.0, 0.0, 10.0)
+    x = np.arange(14, 276, 1 / 8)
+    here = ((x >= 20) & (x <= 270)).astype(np.float32)
+    ones = np.ones(len(x), np.float32)
+    rows = (RowTrace((short,), x, np.full(len(x), 45.0), here, ones),
+            RowTrace((long,), x, np.full(len(x), 80.0), here * (x > 60), ones))  # fmt: skip
+    signal = assemble(rows, PageLayout("3x4+1", 25.0, 10.0, (short, long)))
+    assert signal.mv.shape[1] == 5000
+    assert signal.mv[1, 100] == pytest.approx(0.5)
+    assert signal.mv[1, 1000] == pytest.approx(1.0)
+
+
+def test_cubic_is_exact_on_lines_and_never_overshoots_a_gap():
+    x = np.concatenate([np.arange(0, 5, 0.1), np.arange(8, 12, 0.1)])
+    assert np.allclose(cubic(x, 2 * x + 1, np.linspace(0, 11.9, 77)), 2 * np.linspace(0, 11.9, 77) + 1)
+    y = np.where(x < 6, 0.0, 1.0)
+    between = cubic(x, y, np.linspace(5, 8, 50))
+    assert between.min() >= -1e-9
+    assert between.max() <= 1 + 1e-9
+
+
+def test_expected_bins_are_sub_bin_exact_and_ignore_a_far_second_peak():
+    bins = np.arange(112)[None, :, None]
+    centre = np.linspace(20, 90, 64)[None, None]
+    height = (-((bins - centre) ** 2) / (2 * 1.5**2)).astype(np.float32)
+    got, sharp = expected_bins(height)
+    assert np.abs(got - centre[0]).max() < 0.01
+    assert sharp.min() > 0.99
+    far = np.logaddexp(height, -((bins - 5) ** 2) / 2 - 1.0).astype(np.float32)
+    got, sharp = expected_bins(far)
+    assert np.abs(got - centre[0]).max() < 0.02
+    assert sharp.max() < 0.95
+
+
+def test_tiles_cover_a_row_and_join_without_seams():
+    _, layout = one_row()
+    window = row_window(layout.strips, layout)
+    ramp = np.arange(window.n_columns)
+    tiles = _tiles(np.broadcast_to(ramp, (window.n_rows, window.n_columns)))
+    assert all(t.shape[1] == 512 for t in tiles)
+    assert np.array_equal(_joined(np.stack([t[0] for t in tiles])), ramp)
