@@ -1,0 +1,135 @@
+"""The camera: a printed page and a shot become a photo with the exact map between paper millimetres and pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ecg.page import LATTICE_MM, U8, Sheet
+from ecg.synth.backgrounds import background, finger
+from ecg.synth.develop import develop, moire
+from ecg.synth.lens import EDGE_NODES, STRIDE_PX, Pinhole, PixelMap, pixel_map, place
+from ecg.synth.light import LightField, light_field
+from ecg.synth.paper_shape import bend
+from ecg.synth.scenes import random_scene
+from ecg.synth.shots import CONDITIONS, Shot, random_shot
+from ecg.synth.truth import Photograph, PrintedPage
+
+__all__ = ["CONDITIONS", "Shot", "photograph", "random_scene", "random_shot"]
+
+_NO_MAP: Any = None  # cv2.remap: the first map holds x and y
+_STRIP_ROWS = 64  # a strip of the photo fits the processor's cache
+_OVERSAMPLING = 1.15  # page pixels a photo pixel, at most
+
+
+def _raster_for(page: PrintedPage, px_per_mm: float, show_through: float) -> U8:
+    """The page (h, w, 4) at about the photo's resolution (sampling a finer one would alias); the fourth is cover."""
+    rgb = page.rgb
+    shrink = px_per_mm * _OVERSAMPLING / page.px_per_mm
+    if shrink < 0.95:
+        size = (max(round(rgb.shape[1] * shrink), 8), max(round(rgb.shape[0] * shrink), 8))
+        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if show_through > 0:
+        back = cv2.GaussianBlur(rgb[:, ::-1], (0, 0), 0.35 * px_per_mm)
+        rgb = np.asarray(cv2.addWeighted(rgb, 1.0, back, show_through, -show_through * 245), np.uint8)
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA), np.uint8)
+
+
+def _strip_over(rgba: U8, behind: U8) -> U8:
+    """A strip of the sheet, colours already times cover, over what lies behind."""
+    alpha = rgba[..., 3]
+    rgb = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), np.uint8)
+    if alpha.min() == 255:
+        return rgb
+    if not alpha.any():
+        return behind
+    clear = cv2.cvtColor(cv2.bitwise_not(alpha), cv2.COLOR_GRAY2RGB)
+    return np.asarray(cv2.add(rgb, cv2.multiply(behind, clear, scale=1 / 255)), np.uint8)
+
+
+def _expose(pm: PixelMap, raster: U8, behind: U8, field: LightField | None, exposure: float) -> U8:
+    """Sample the sheet through the map, lay it over the background, and light both: (H, W, 3), strip by strip."""
+    scale = np.array([raster.shape[1] / pm.size_mm[0], raster.shape[0] / pm.size_mm[1]], np.float32)
+    source = pm.page_mm * scale - np.float32(0.5)  # px of the raster at the nodes
+    out = np.empty((pm.size_px[1], pm.size_px[0], 3), np.uint8)
+    for row0 in range(0, pm.size_px[1], _STRIP_ROWS):
+        row1 = min(row0 + _STRIP_ROWS, pm.size_px[1])
+        xy = pm.dense(source, row0, row1)
+        rgba = cv2.remap(raster, xy, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0,) * 4)
+        strip = _strip_over(np.asarray(rgba, np.uint8), behind[row0:row1])
+        if field is not None:
+            lit = cv2.multiply(strip, pm.dense(field.gain, row0, row1), scale=exposure, dtype=cv2.CV_32F)
+            if field.add is not None:
+                lit = cv2.scaleAdd(pm.dense(field.add, row0, row1), 255.0, lit)
+            strip = np.clip(lit, 0, 255).astype(np.uint8)
+        out[row0:row1] = strip
+    return out
+
+
+def _add_fingers(rgb: U8, pm: PixelMap, count: int, light: float, rng: np.random.Generator) -> None:
+    """Fingers that hold the sheet by its edge."""
+    on = pm.on_sheet[EDGE_NODES:-EDGE_NODES, EDGE_NODES:-EDGE_NODES].astype(np.uint8)
+    rim = np.argwhere(cv2.morphologyEx(on, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))
+    if not len(rim):
+        return
+    middle = np.argwhere(on).mean(axis=0)
+    side = rim[int(rng.integers(len(rim)))]
+    width = 15 * pm.scale_px_per_mm()
+    for k in range(count):
+        near = rim[np.argsort(np.abs(rim - side).sum(axis=1))[min(int(k * width * 1.2 / STRIDE_PX), len(rim) - 1)]]
+        inward = (middle - near)[::-1]
+        angle = float(np.arctan2(inward[1], inward[0]) + rng.normal(0, 0.25))
+        tip = near[::-1] * STRIDE_PX + np.array([np.cos(angle), np.sin(angle)]) * width * rng.uniform(0.2, 1.0)
+        finger(rgb, tip.astype(np.float32), angle, width * rng.uniform(0.85, 1.1), light, rng)
+
+
+def _sheet(pm: PixelMap, page: PrintedPage) -> Sheet:
+    """The truth at the crossings of the heavy lines; NaN off the sheet or farther than the map's rim from the frame."""
+    axes = []
+    for start, size in zip((page.grid.x0_mm, page.grid.y0_mm), pm.size_mm, strict=True):
+        first = start - np.floor(start / LATTICE_MM + 1e-6) * LATTICE_MM
+        axes.append(first + LATTICE_MM * np.arange(max(int((size - first) / LATTICE_MM + 1e-6) + 1, 2)))
+    mm = np.stack(np.meshgrid(*axes), axis=-1)
+    px = pm.page_to_photo(mm)
+    rim = STRIDE_PX * (EDGE_NODES - 2)
+    w, h = pm.size_px
+    with np.errstate(invalid="ignore"):
+        near = (px > -rim).all(axis=-1) & (px[..., 0] < w - 1 + rim) & (px[..., 1] < h - 1 + rim)
+    px[~near] = np.nan
+    return Sheet(px.astype(np.float32), float(axes[0][0]), float(axes[1][0]))
+
+
+def _moire_over(rgb: U8, pm: PixelMap, pitch_mm: float, rng: np.random.Generator) -> U8:
+    h = rgb.shape[0]
+    x, y = (pm.dense(np.ascontiguousarray(pm.page_mm[..., k]), 0, h) for k in (0, 1))
+    return moire(rgb, x, y, pitch_mm, rng)
+
+
+def _behind(shot: Shot, pm: PixelMap, pinhole: Pinhole, rng: np.random.Generator) -> U8:
+    inner = pm.on_sheet[EDGE_NODES - 1 : 1 - EDGE_NODES, EDGE_NODES - 1 : 1 - EDGE_NODES]
+    if inner.all():  # nothing of the table is seen
+        return np.zeros((pm.size_px[1], pm.size_px[0], 3), np.uint8)
+    return background(shot.background, pinhole, shot.things, shot.sheets, rng)
+
+
+def photograph(page: PrintedPage, shot: Shot, rng: np.random.Generator) -> Photograph:
+    """Take the photo: bend the sheet, look at it, light it, and develop the picture.
+
+    The same page, shot and generator state give the same bytes.
+    """
+    pinhole = place(shot.view, page.size_mm, shot.long_side_px)
+    pm = pixel_map(bend(shot.paper, page.size_mm, rng), pinhole)
+    lighting, dev = shot.lighting, shot.development
+    lit = bool(lighting.lamps or lighting.uneven or lighting.glare or lighting.vignette)
+    field = light_field(pm, lighting, rng) if lit else None
+    raster = _raster_for(page, pm.scale_px_per_mm(), shot.show_through)
+    rgb = _expose(pm, raster, _behind(shot, pm, pinhole, rng), field, dev.exposure)
+    if shot.fingers:
+        _add_fingers(rgb, pm, shot.fingers, dev.exposure, rng)
+    if dev.moire_mm:
+        rgb = _moire_over(rgb, pm, dev.moire_mm, rng)
+    rgb = develop(rgb, dev, rng)
+    rgb.setflags(write=False)
+    return Photograph(rgb, page, pm.page_to_photo, pm.photo_to_page, _sheet(pm, page), shot.condition)

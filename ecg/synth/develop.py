@@ -1,0 +1,210 @@
+"""From light to a file: blur, noise, tone, sharpening and JPEG as phones, scanners and copiers do them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from ecg.page import F32, U8
+
+_TILE_ROWS, _TILE_COLS = 512, 1536
+
+
+@dataclass(frozen=True)
+class Development:
+    """What the camera and its software do after the light has come in.
+
+    Blurs in px; ``noise`` and ``colour_noise`` are standard deviations in 8-bit levels; ``coarse`` mixes in grain of
+    2 to 3 px as denoisers leave it; ``resample`` < 1 loses detail by shrinking and enlarging; ``exposure`` is the
+    level of white paper (1 = 255); ``contrast`` > 1 steepens the curve, ``shoulder`` bends it before white as cameras
+    do; ``moire_mm`` is the pixel pitch of a monitor (0: none); ``jpeg`` 0 means no JPEG; ``mono`` is "grey", "copy"
+    (high contrast), "bilevel" (fax) or "".
+    """
+
+    defocus_px: float = 0.0
+    motion_px: float = 0.0
+    motion_deg: float = 0.0
+    noise: float = 0.0
+    colour_noise: float = 0.0
+    coarse: float = 0.3
+    smear: bool = False
+    resample: float = 1.0
+    sharpen: float = 0.0
+    sharpen_px: float = 1.0
+    exposure: float = 0.85
+    white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    contrast: float = 1.0
+    gamma: float = 1.0
+    black: float = 0.0
+    shoulder: bool = True
+    saturation: float = 1.0
+    moire_mm: float = 0.0
+    jpeg: int = 90
+    jpeg_full_chroma: bool = False
+    jpeg_again: int = 0
+    mono: str = ""
+
+
+@lru_cache(maxsize=1)
+def _noise_tile() -> tuple[U8, U8]:
+    """Two tiles (fine, coarse) of noise around 128 with standard deviation 24, drawn once a process."""
+    rng = np.random.default_rng(20240501)
+    fine = rng.standard_normal((_TILE_ROWS, _TILE_COLS, 3), dtype=np.float32)
+    fine = fine * 0.75 + fine[..., 1:2] * 0.65  # mostly brightness, some colour
+    coarse = np.asarray(cv2.GaussianBlur(rng.standard_normal(fine.shape, dtype=np.float32), (0, 0), 1.1))
+    coarse = coarse * 0.5 + coarse[..., 1:2] * 0.9
+    out = [np.clip(n / n.std() * 24 + 128.5, 0, 255).astype(np.uint8) for n in (fine, coarse)]
+    return out[0], out[1]
+
+
+def _noise_like(rgb: U8, coarse: bool, rng: np.random.Generator) -> U8:
+    """Noise of the picture's shape: pieces of the tile laid side by side, each at its own place."""
+    tile = _noise_tile()[int(coarse)]
+    h, w = rgb.shape[:2]
+    out = np.empty_like(rgb)
+    rows, cols = 192, 768
+    for y in range(0, h, rows):
+        for x in range(0, w, cols):
+            ny, nx = min(rows, h - y), min(cols, w - x)
+            oy, ox = int(rng.integers(_TILE_ROWS - ny + 1)), int(rng.integers(_TILE_COLS - nx + 1))
+            out[y : y + ny, x : x + nx] = tile[oy : oy + ny, ox : ox + nx]
+    return out
+
+
+def add_noise(rgb: U8, dev: Development, rng: np.random.Generator) -> U8:
+    """Sensor noise, fine and coarse."""
+    for coarse, level in ((False, dev.noise * (1 - dev.coarse)), (True, dev.noise * dev.coarse + dev.colour_noise)):
+        if level > 0.2:
+            k = level / 24
+            rgb = np.asarray(cv2.addWeighted(rgb, 1.0, _noise_like(rgb, coarse, rng), k, -128 * k), np.uint8)
+    return rgb
+
+
+def _motion_kernel(length_px: float, angle_deg: float) -> F32:
+    """A straight, symmetric streak: it must not move what it blurs."""
+    n = int(np.ceil(length_px / 2)) * 2 + 3
+    c = (n - 1) / 2
+    y, x = np.mgrid[:n, :n] - c
+    a = np.deg2rad(angle_deg)
+    along, across = x * np.cos(a) + y * np.sin(a), y * np.cos(a) - x * np.sin(a)
+    k = np.clip(length_px / 2 + 0.5 - np.abs(along), 0, 1) * np.clip(1 - np.abs(across), 0, 1)
+    return np.asarray(k / k.sum(), np.float32)
+
+
+def blur(rgb: U8, dev: Development) -> U8:
+    """The lens's and the hand's blur."""
+    if dev.motion_px > 0.7:
+        rgb = np.asarray(cv2.filter2D(rgb, -1, _motion_kernel(dev.motion_px, dev.motion_deg)), np.uint8)
+    if dev.defocus_px > 0.25:
+        rgb = np.asarray(cv2.GaussianBlur(rgb, (0, 0), dev.defocus_px), np.uint8)
+    return rgb
+
+
+def resample(rgb: U8, dev: Development) -> U8:
+    """Detail lost to a smaller copy of the picture."""
+    if dev.resample >= 0.98:
+        return rgb
+    h, w = rgb.shape[:2]
+    small = cv2.resize(rgb, (round(w * dev.resample), round(h * dev.resample)), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def sharpen(rgb: U8, dev: Development) -> U8:
+    """Phones smear noise away, then sharpen: flat patches, halos around lines."""
+    if dev.smear:
+        rgb = np.asarray(cv2.medianBlur(rgb, 3), np.uint8)
+    if dev.sharpen > 0.05:
+        soft = cv2.GaussianBlur(rgb, (0, 0), dev.sharpen_px)
+        rgb = np.asarray(cv2.addWeighted(rgb, 1 + dev.sharpen, soft, -dev.sharpen, 0), np.uint8)
+    return rgb
+
+
+def tone_table(dev: Development) -> U8:
+    """White balance, contrast (an S around the middle), gamma and lifted black as one (256, 3) table."""
+    t = np.arange(256, dtype=np.float64)[:, None] / 255 * np.array(dev.white_balance)
+    t = np.clip(t, 0, 1.2) ** dev.gamma
+    t = 0.55 + (t - 0.55) * dev.contrast
+    if dev.shoulder:
+        t = np.where(t > 0.85, 0.85 + 0.15 * np.tanh((t - 0.85) / 0.15), t)
+    return np.asarray(np.clip((dev.black + (1 - dev.black) * t) * 255 + 0.5, 0, 255), np.uint8)
+
+
+def tone(rgb: U8, dev: Development) -> U8:
+    """The tone table and the saturation."""
+    table = tone_table(dev)
+    if (table == np.arange(256)[:, None]).all() and abs(dev.saturation - 1) < 0.02:
+        return rgb
+    rgb = np.asarray(cv2.LUT(rgb, table[None]), np.uint8)
+    if abs(dev.saturation - 1) > 0.02:
+        s, grey = dev.saturation, np.array([0.299, 0.587, 0.114])
+        m = np.eye(3) * s + (1 - s) * grey[None, :]
+        rgb = np.asarray(cv2.transform(rgb, m), np.uint8)
+    return rgb
+
+
+def compress(rgb: U8, quality: int, full_chroma: bool) -> U8:
+    """Through JPEG and back."""
+    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if full_chroma else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    ok, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+    if not ok:
+        raise RuntimeError("JPEG encoding failed")
+    bgr = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def monochrome(rgb: U8, dev: Development, rng: np.random.Generator) -> U8:
+    """A grey scan, a photocopy with burnt-out paper and toner specks, or a fax with two levels."""
+    if not dev.mono:
+        return rgb
+    grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+    if dev.mono != "grey":
+        # The copier's drum sees red badly or well: the grid is kept or lost with it.
+        weights = rng.dirichlet((2.0, 2.0, 2.0))
+        grey = np.asarray(cv2.transform(rgb, weights[None]), np.uint8)
+        paper = float(np.quantile(grey[::8, ::8], 0.75))
+        cut = paper * rng.uniform(0.6, 0.93)
+        soft = paper * (rng.uniform(0.06, 0.25) if dev.mono == "copy" else 0.006)
+        ramp = np.clip((np.arange(256) - cut) / max(soft, 1e-3) * 0.5 + 0.5, 0, 1)
+        grey = np.asarray(cv2.LUT(grey, (ramp * rng.uniform(235, 255)).astype(np.uint8)), np.uint8)
+        specks = rng.integers(0, 2**31, 2)
+        n = int(specks[0] % 250)
+        y, x = rng.integers(0, grey.shape[0], n), rng.integers(0, grey.shape[1], n)
+        grey[y, x] = 0
+    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
+
+
+def moire(rgb: U8, x_mm: F32, y_mm: F32, pitch_mm: float, rng: np.random.Generator) -> U8:
+    """A monitor's red, green and blue stripes seen through the camera's own pixels; (H, W) page mm of each pixel.
+
+    Sampling the stripes without a low-pass is what makes the bands; their depth stands for the lens's.
+    """
+    depth = rng.uniform(0.05, 0.3)
+    phase = np.arange(256) / 256 * 2 * np.pi
+    table = np.stack([1 - depth * (0.5 + 0.5 * np.cos(phase - 2.1 * c)) for c in range(3)], axis=1)
+    rows = 1 - 0.6 * depth * (0.5 + 0.5 * np.cos(phase))
+    px = cv2.LUT(_phase(x_mm, pitch_mm)[..., None].repeat(3, axis=2), (table * 255).astype(np.uint8)[None])
+    out = cv2.multiply(rgb, px, scale=1 / 255)
+    row = cv2.LUT(_phase(y_mm, pitch_mm), (rows * 255).astype(np.uint8))
+    return np.asarray(cv2.multiply(out, cv2.merge([row, row, row]), scale=1 / 255), np.uint8)
+
+
+def _phase(mm: F32, pitch_mm: float) -> U8:
+    return np.asarray((mm * np.float32(256 / pitch_mm)).astype(np.int64).astype(np.uint8))
+
+
+def develop(rgb: U8, dev: Development, rng: np.random.Generator) -> U8:
+    """The whole chain after the light: blur, noise, sharpening, tone, two levels, JPEG."""
+    rgb = blur(rgb, dev)
+    rgb = add_noise(rgb, dev, rng)
+    rgb = resample(rgb, dev)
+    rgb = sharpen(rgb, dev)
+    rgb = tone(rgb, dev)
+    rgb = monochrome(rgb, dev, rng)
+    for quality in (dev.jpeg, dev.jpeg_again):
+        if quality:
+            rgb = compress(rgb, quality, dev.jpeg_full_chroma)
+    return rgb

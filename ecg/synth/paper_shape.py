@@ -1,0 +1,263 @@
+"""The shape of a sheet of paper in three dimensions: folds, curls, lifted corners and crumples.
+
+A sheet bends but hardly stretches.  A shape is a height z(u, v) over the page's own millimetres (arc length), and the
+sheet's points move sideways so that its lengths stay what they were as well as they can (``_relax``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ecg.page import F32
+
+STEP_MM = 1.0  # distance of two mesh nodes
+MARGIN_MM = 14.0  # the mesh goes on that far beyond the sheet, so that its edge is an inner point
+MAX_SLOPE = 0.85  # sine of the steepest angle
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A crease: a line at ``angle_deg`` through the page's centre shifted by ``offset`` of the page's extent across it.
+
+    ``slope`` is the sine of the angle between a panel and the table, negative for a mountain; ``reach_mm`` tells how
+    far from the crease the panels lie flat on the table again (infinite: planar panels).
+    """
+
+    angle_deg: float
+    offset: float
+    slope: float
+    radius_mm: float = 1.0
+    reach_mm: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Curl:
+    """A bend without crease across the direction ``angle_deg``.
+
+    ``kind`` "roll": a cylinder of half-width ``width_mm`` whose flanks reach ``slope``; "wave": a wave of length
+    ``width_mm``; "edge": flat up to ``offset``, then rising to ``slope`` within ``width_mm``.
+    """
+
+    kind: str
+    angle_deg: float
+    offset: float
+    slope: float
+    width_mm: float
+
+
+@dataclass(frozen=True)
+class Crumple:
+    """Facets with sharp ridges: the largest ``facet_mm`` wide, root mean square ``slope``, ridges ``ridge_mm`` round.
+
+    ``patchy`` 0..1: 0 is crumpled everywhere alike, 1 only in places; ``lines`` adds short creases.
+    """
+
+    slope: float
+    facet_mm: float = 35.0
+    ridge_mm: float = 0.7
+    patchy: float = 0.5
+    lines: int = 4
+    octaves: int = 3
+
+
+@dataclass(frozen=True)
+class PaperShape:
+    """All that bends one sheet; none of it is a flat sheet."""
+
+    folds: tuple[Fold, ...] = ()
+    curls: tuple[Curl, ...] = ()
+    crumples: tuple[Crumple, ...] = ()
+
+    @property
+    def flat(self) -> bool:
+        """True where nothing bends the sheet."""
+        return not (self.folds or self.curls or self.crumples)
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """The bent sheet on a mesh of the page: node (i, j) is page mm (x0_mm + j, y0_mm + i) * STEP_MM apart.
+
+    ``shift_mm`` (Ny, Nx, 2): how far it moved sideways; ``z_mm`` (Ny, Nx): its height; ``slope`` (Ny, Nx, 2): dz / dx
+    and dz / dy along the sheet (sines); all float32.
+    """
+
+    x0_mm: float
+    y0_mm: float
+    size_mm: tuple[float, float]
+    shift_mm: F32
+    z_mm: F32
+    slope: F32
+
+    def damped(self, factor: float) -> Surface:
+        """The same shape, ``factor`` times as high (sideways shifts go with the square)."""
+        return Surface(
+            self.x0_mm,
+            self.y0_mm,
+            self.size_mm,
+            self.shift_mm * np.float32(factor**2),
+            self.z_mm * np.float32(factor),
+            self.slope * np.float32(factor),
+        )
+
+
+def smooth_noise(shape: tuple[int, int], cell: float, rng: np.random.Generator) -> F32:
+    """Noise (H, W) float32 in about -1..1 that varies over ``cell`` samples."""
+    ny, nx = (max(int(np.ceil(s / cell)), 1) + 3 for s in shape)
+    coarse = rng.uniform(-1, 1, (ny, nx)).astype(np.float32)
+    # Sample at a random phase, so that the lattice of the noise never lies on the frame.
+    phase = rng.uniform(0.5, 1.5, 2)
+    m = np.array([[1 / cell, 0, phase[0]], [0, 1 / cell, phase[1]]], np.float64)
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(coarse, m, (shape[1], shape[0]), flags=flags, borderMode=cv2.BORDER_REFLECT_101))
+
+
+def _across(x: F32, y: F32, size_mm: tuple[float, float], angle_deg: float, offset: float) -> F32:
+    """Signed distance of the page points from a line, mm."""
+    a = np.deg2rad(angle_deg)
+    nx, ny = float(-np.sin(a)), float(np.cos(a))
+    extent = abs(nx) * size_mm[0] + abs(ny) * size_mm[1]
+    return np.asarray(x * np.float32(nx) + y * np.float32(ny) - np.float32(offset * extent))
+
+
+def _fold_height(t: F32, fold: Fold) -> F32:
+    d = np.sqrt(t * t + np.float32(fold.radius_mm**2))
+    if np.isinf(fold.reach_mm):
+        return np.asarray(d * np.float32(fold.slope))
+    return np.asarray(np.float32(fold.slope * fold.reach_mm) * (1 - np.exp(d * np.float32(-1 / fold.reach_mm))))
+
+
+def _curl_height(t: F32, curl: Curl, rng: np.random.Generator) -> F32:
+    w = np.float32(curl.width_mm)
+    if curl.kind == "wave":
+        k = np.float32(2 * np.pi / curl.width_mm)
+        return np.asarray(np.sin(t * k + np.float32(rng.uniform(0, 6.28))) * np.float32(curl.slope / k))
+    if curl.kind == "edge":
+        t = np.maximum(t, 0)
+    return np.asarray((np.sqrt(t * t + w * w) - w) * np.float32(curl.slope))
+
+
+def _facets(x: F32, y: F32, cell_mm: float, rng: np.random.Generator) -> F32:
+    """Planar triangles on a warped lattice of random heights, root mean square slope about 1."""
+    a = rng.uniform(0, 2 * np.pi)
+    warp = 0.55 * cell_mm
+    wx = x + smooth_noise(x.shape, cell_mm / STEP_MM, rng) * np.float32(warp)
+    wy = y + smooth_noise(x.shape, cell_mm / STEP_MM, rng) * np.float32(warp)
+    c, s = np.float32(np.cos(a) / cell_mm), np.float32(np.sin(a) / cell_mm)
+    u, v = wx * c + wy * s, wy * c - wx * s
+    u -= u.min()
+    v -= v.min()
+    iu, iv = u.astype(np.int32), v.astype(np.int32)
+    fu, fv = u - iu, v - iv
+    nv, nu = int(iv.max()) + 2, int(iu.max()) + 2
+    heights = rng.uniform(-1, 1, (nv, nu)).astype(np.float32)
+    # Half the cells are split along one diagonal, half along the other: mirror those and use one formula.
+    mirrored = rng.random((nv, nu)) < 0.5
+    base = iv * nu + iu
+    flip = mirrored.reshape(-1)[base]
+    fu = np.where(flip, 1 - fu, fu)
+    left, right = base + flip, base + ~flip
+    h = heights.reshape(-1)
+    h00, h10, h01, h11 = h[left], h[right], h[left + nu], h[right + nu]
+    low = h00 + (h10 - h00) * fu + (h01 - h00) * fv
+    high = h11 + (h01 - h11) * (1 - fu) + (h10 - h11) * (1 - fv)
+    return np.asarray(np.where(fu + fv < 1, low, high) * np.float32(0.85 * cell_mm))
+
+
+def _crumple_height(x: F32, y: F32, size_mm: tuple[float, float], crumple: Crumple, rng: np.random.Generator) -> F32:
+    z = np.zeros_like(x)
+    slope, cell = 1.0, crumple.facet_mm
+    for _ in range(crumple.octaves):
+        # Modulating each octave on its own puts fine facets beside coarse ones, as real crumples do.
+        where = np.clip(smooth_noise(x.shape, 2.2 * crumple.facet_mm, rng) * np.float32(1.3) + np.float32(0.5), 0, 1.4)
+        keep = np.float32(crumple.patchy)
+        z += _facets(x, y, cell, rng) * (where * keep + (1 - keep)) * np.float32(slope)
+        slope, cell = slope * 0.72, cell * 0.47
+    for _ in range(crumple.lines):
+        t = _across(x, y, size_mm, rng.uniform(0, 180), rng.uniform(-0.45, 0.45))
+        t += smooth_noise(x.shape, 40, rng) * np.float32(rng.uniform(0, 4))
+        short = np.clip(smooth_noise(x.shape, 50, rng) * 2 + np.float32(0.6), 0, 1)
+        reach = float(rng.uniform(4, 18))
+        z += _fold_height(t, Fold(0, 0, rng.choice([-1, 1]) * rng.uniform(0.6, 1.6), 0.5, reach)) * short
+    sigma = crumple.ridge_mm / STEP_MM
+    z = np.asarray(cv2.GaussianBlur(z, (0, 0), sigma))
+    gx, gy = _gradient(z)
+    rms = float(np.sqrt(np.mean(gx * gx + gy * gy)))
+    return np.asarray(z * np.float32(crumple.slope / max(rms, 1e-6)))
+
+
+def _gradient(z: F32) -> tuple[F32, F32]:
+    gx = cv2.Scharr(z, cv2.CV_32F, 1, 0, scale=1 / (32 * STEP_MM), borderType=cv2.BORDER_REPLICATE)
+    gy = cv2.Scharr(z, cv2.CV_32F, 0, 1, scale=1 / (32 * STEP_MM), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(gx), np.asarray(gy)
+
+
+def _relax(slope: F32) -> F32:
+    """Sideways shift (Ny, Nx, 2) mm that keeps the sheet's lengths best in the sense of least squares.
+
+    A piece of sheet that rises by sine s along its steepest direction covers only cos of its length on the table: the
+    plane strain wanted is e = -(1 - sqrt(1 - s^2)) g g^T.  Minimising |sym grad d - e|^2 gives, in Fourier space,
+    d = -2i / |k|^2 (e k - k (k.e k) / (2 |k|^2)); the mean strain is a plain stretch.
+    """
+    s2 = np.minimum((slope * slope).sum(axis=2), np.float32(MAX_SLOPE**2))
+    f = -1 / (1 + np.sqrt(1 - s2))  # -(1 - sqrt(1 - s2)) / s2 without the division by zero
+    ny, nx = s2.shape
+    half = (nx // 2, ny // 2)
+    e = [f * slope[..., i] * slope[..., j] for i, j in ((0, 0), (0, 1), (1, 1))]
+    e = [np.asarray(cv2.resize(c, half, interpolation=cv2.INTER_AREA), np.float32) for c in e]
+    mean = [float(c.mean()) for c in e]
+    exx, exy, eyy = (np.fft.rfft2(c) for c in e)
+    kx = (2 * np.pi * np.fft.rfftfreq(half[0], nx * STEP_MM / half[0])).astype(np.float32)[None, :]
+    ky = (2 * np.pi * np.fft.fftfreq(half[1], ny * STEP_MM / half[1])).astype(np.float32)[:, None]
+    k2 = kx * kx + ky * ky
+    k2[0, 0] = 1
+    bx, by = exx * kx + exy * ky, exy * kx + eyy * ky
+    along = (kx * bx + ky * by) / (2 * k2)
+    out = []
+    for b, k in ((bx, kx), (by, ky)):
+        d = -2j / k2 * (b - k * along)
+        d[0, 0] = 0
+        out.append(np.fft.irfft2(d, s=(half[1], half[0])).astype(np.float32))
+    shift = np.asarray(cv2.resize(np.dstack(out), (nx, ny), interpolation=cv2.INTER_CUBIC))
+    x = (np.arange(nx, dtype=np.float32) - np.float32(nx / 2))[None, :] * np.float32(STEP_MM)
+    y = (np.arange(ny, dtype=np.float32) - np.float32(ny / 2))[:, None] * np.float32(STEP_MM)
+    shift[..., 0] += mean[0] * x + mean[1] * y
+    shift[..., 1] += mean[1] * x + mean[2] * y
+    return np.asarray(shift, np.float32)
+
+
+def _level(z: F32, x: F32, y: F32) -> F32:
+    """Lay the sheet down: take its best plane away and let its lowest part touch the table."""
+    zs, xs, ys = (a[::8, ::8].reshape(-1).astype(np.float64) for a in (z, x, y))
+    plane, *_ = np.linalg.lstsq(np.stack([xs, ys, np.ones_like(xs)], axis=1), zs, rcond=None)
+    z = z - (x * np.float32(plane[0]) + y * np.float32(plane[1]))
+    return np.asarray(z - np.quantile(z[::8, ::8], 0.02).astype(np.float32))
+
+
+def bend(paper: PaperShape, size_mm: tuple[float, float], rng: np.random.Generator) -> Surface:
+    """The surface of a sheet ``size_mm`` (width, height) bent into ``paper``."""
+    nx, ny = (cv2.getOptimalDFTSize(2 * int(np.ceil((s + 2 * MARGIN_MM) / (2 * STEP_MM)))) for s in size_mm)
+    nx, ny = nx + nx % 2, ny + ny % 2
+    x0, y0 = (s / 2 - STEP_MM * (n - 1) / 2 for s, n in zip(size_mm, (nx, ny), strict=True))
+    if paper.flat:
+        zero = np.zeros((ny, nx), np.float32)
+        return Surface(x0, y0, size_mm, np.dstack([zero, zero]), zero, np.dstack([zero, zero]))
+    x = np.broadcast_to((np.arange(nx, dtype=np.float32) * STEP_MM + np.float32(x0 - size_mm[0] / 2))[None], (ny, nx))
+    y = np.broadcast_to(
+        (np.arange(ny, dtype=np.float32) * STEP_MM + np.float32(y0 - size_mm[1] / 2))[:, None], (ny, nx)
+    )
+    z = np.zeros((ny, nx), np.float32)
+    for crumple in paper.crumples:
+        z += _crumple_height(x, y, size_mm, crumple, rng)
+    for fold in paper.folds:
+        t = _across(x, y, size_mm, fold.angle_deg, fold.offset)
+        t += smooth_noise(t.shape, 60, rng) * np.float32(0.5)  # nobody folds along a ruler
+        z += _fold_height(t, fold)
+    for curl in paper.curls:
+        z += _curl_height(_across(x, y, size_mm, curl.angle_deg, curl.offset), curl, rng)
+    z = _level(z, x, y)
+    slope = np.dstack(_gradient(z))
+    return Surface(x0, y0, size_mm, _relax(slope), z, slope)
