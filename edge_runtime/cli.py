@@ -115,7 +115,7 @@ def scan(
 def demo(
     out: OutOption = Path("ecgscan-out"),
     bundle: BundleOption = None,
-    seed: Annotated[int, typer.Option(help="Another heart, page and photo.")] = 7,
+    seed: Annotated[int, typer.Option(help="Another heart, page and photo.")] = 9,
 ) -> None:
     """Render an example photo, read it, and compare the result with the truth."""
     with one_line_errors():

@@ -29,7 +29,13 @@ from ecg.page import U8, BundleInfo, EcgSignal, PageLayout, Photo, Reading, Unre
 
 FORMAT: Final = "ecgscan.reading"
 FORMAT_VERSION: Final = 1
-DECIDED_KEYS: Final = ("name", "paper_speed_mm_per_s", "gain_mm_per_mv", "orientation_deg")
+# What PageLayout.decided calls a property, and the JSON's name of it.
+DECIDED_KEYS: Final = {
+    "layout": "name",
+    "paper_speed": "paper_speed_mm_per_s",
+    "gain": "gain_mm_per_mv",
+    "orientation": "orientation_deg",
+}
 SUFFIXES: Final = (".csv", ".json", ".png")
 _PNG_MARK: Final = b"Software\0ecgscan"
 
@@ -70,7 +76,7 @@ def reading_json(result: Reading | Unreadable, photo: Photo, bundle: BundleInfo,
 
 
 def _layout_json(layout: PageLayout) -> dict[str, Any]:
-    decided = {k: asdict(v) for k, v in layout.decided.items()}
+    decided = {DECIDED_KEYS.get(k, k): asdict(v) for k, v in layout.decided.items()}
     return {
         "name": layout.name,
         "paper_speed_mm_per_s": layout.paper_speed_mm_per_s,
@@ -78,7 +84,7 @@ def _layout_json(layout: PageLayout) -> dict[str, Any]:
         "chest_gain_mm_per_mv": layout.chest_gain_mm_per_mv,
         "orientation_deg": round(layout.orientation_deg, 2),
         "duration_s": round(layout.duration_s, 3),
-        "decided": {key: _plain(decided.get(key)) for key in dict.fromkeys((*DECIDED_KEYS, *decided))},
+        "decided": {key: _plain(decided.get(key)) for key in dict.fromkeys((*DECIDED_KEYS.values(), *decided))},
     }
 
 

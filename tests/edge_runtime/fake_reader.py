@@ -25,7 +25,7 @@ def layout_3x4(speed: float = 25.0, gain: float = 10.0) -> PageLayout:
         x0 = 15.0 + column * width
         baseline = 50.0 + 25.0 * row
         strips.append(LeadStrip(lead, row, x0, x0 + span * width, baseline, column * 2.5, gain))
-    decided = {"name": Decided("layout", 0.9), "gain_mm_per_mv": Decided("pulse", 0.8)}
+    decided = {"layout": Decided("names", 0.9), "gain": Decided("pulse", 0.8)}
     return PageLayout("3x4+1", speed, gain, tuple(strips), decided=decided)
 
 

@@ -60,7 +60,7 @@ def test_json_contract(reading: Reading, photo: Photo) -> None:
     assert layout["paper_speed_mm_per_s"] == 25
     assert layout["gain_mm_per_mv"] == 10
     assert layout["orientation_deg"] == 0
-    assert set(outputs.DECIDED_KEYS) <= set(layout["decided"])
+    assert set(outputs.DECIDED_KEYS.values()) <= set(layout["decided"])
     assert layout["decided"]["gain_mm_per_mv"] == {"how": "pulse", "confidence": 0.8}
     assert list(document["leads"]) == list(LEADS)
     assert document["leads"]["II"]["end_s"] == 10

@@ -1,0 +1,71 @@
+"""Pages of ``ecg.synth`` to measure on: as printed, as photographed, and pictures that hold no ECG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from ecg.layouts import GAINS_MM_PER_MV, LAYOUTS, PAPER_SPEEDS_MM_PER_S
+from ecg.page import Photo
+from ecg.records import EcgRecord
+from ecg.synth.camera import photograph, random_scene, random_shot
+from ecg.synth.heart import beat, random_heart
+from ecg.synth.printer import blank_page, distractor_page, random_page
+from ecg.synth.truth import PrintedPage
+from edge_runtime.evaluation import Row, page_truth, read_row
+from edge_runtime.scan import PhotoReader
+
+DURATION_S: Final = 12.5
+LONG_SIDE_PX: Final = 2400
+# Single rows differ by name alone: two stand for all twelve.
+ROUND_TRIP_LAYOUTS: Final = tuple(n for n in LAYOUTS if not n.startswith("1x1-") or n in ("1x1-II", "1x1-V1"))
+
+
+def random_record(rng: np.random.Generator) -> EcgRecord:
+    """A synthetic record long enough for any page."""
+    return beat(random_heart(rng), duration_s=DURATION_S, rng=rng)
+
+
+def round_trip_page(layout: str, speed: float, gain: float, seed: int) -> PrintedPage:
+    """A whole page of one layout, paper speed and gain; everything else by chance."""
+    rng = np.random.default_rng([seed, *layout.encode(), int(speed), int(gain)])
+    return random_page(
+        rng, random_record(rng), layout=layout, speed_mm_per_s=speed, gain_mm_per_mv=gain, partial=False
+    )  # fmt: skip
+
+
+def round_trip_rows(reader: PhotoReader, seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS) -> Iterator[Row]:
+    """Pages as printed, no camera: every layout at every speed and gain."""
+    for layout in layouts:
+        for speed in PAPER_SPEEDS_MM_PER_S:
+            for gain in GAINS_MM_PER_MV:
+                page = round_trip_page(layout, speed, gain, seed)
+                name = f"{layout} {speed:g} {gain:g}"
+                yield read_row(reader, Photo(np.array(page.rgb)), name, page_truth(page), group=layout)
+
+
+def photographed_rows(
+    reader: PhotoReader, seed: int, count: int, long_side_px: int = LONG_SIDE_PX, condition: str | None = None
+) -> Iterator[Row]:
+    """Random pages through random cameras."""
+    for k in range(count):
+        rng = np.random.default_rng([seed, 1, k])
+        page = random_page(rng, random_record(rng), partial=False)
+        shot = photograph(page, random_shot(rng, condition=condition, long_side_px=long_side_px), rng)
+        name = f"photo{k:03d} {shot.condition}"
+        yield read_row(reader, Photo(np.array(shot.rgb)), name, page_truth(page), group=shot.condition)
+
+
+def refusal_rows(reader: PhotoReader, seed: int, count: int) -> Iterator[Row]:
+    """Pictures without an ECG: scenes, plain grid paper, other printed pages, ``count`` of each."""
+    for k in range(count):
+        rng = np.random.default_rng([seed, 2, k])
+        pictures = {
+            "scene": random_scene(rng, 1600).rgb,
+            "grid paper": photograph(blank_page(rng), random_shot(rng, long_side_px=1600), rng).rgb,
+            "other page": photograph(distractor_page(rng), random_shot(rng, long_side_px=1600), rng).rgb,
+        }
+        for group, rgb in pictures.items():
+            yield read_row(reader, Photo(np.array(rgb)), f"{group} {k:02d}", group=group)

@@ -1,0 +1,112 @@
+"""One line of JSON for each measurement, with the conditions that it was taken under."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import ecg
+from ecg.page import BundleInfo
+from edge_runtime.engines.ort import usable_cores
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+def conditions(data: str, *, seed: int | None = None, bundle: BundleInfo | None = None) -> dict[str, Any]:
+    """What a figure needs to be compared with another: command, data, seed, device, nets, commit."""
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
+        "command": "python -m " + " ".join([_module(), *(_short(a) for a in sys.argv[1:])]),
+        "data": data,
+        "seed": seed,
+        "device": cpu_name(),
+        "cores": usable_cores(),
+        "precision": "fp32",
+        "bundle": None if bundle is None else f"{bundle.version} {bundle.sha256[:12]}",
+        "ecgscan": ecg.__version__,
+        "commit": commit(),
+    }
+
+
+def append_result(path: Path, line: Mapping[str, Any]) -> None:
+    """Add one measurement to a ``.jsonl`` file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(tidy(line), allow_nan=False) + "\n")
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """All measurements of a file, oldest first."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def tidy(value: Any) -> Any:
+    """Figures with five digits; NaN becomes null."""
+    if isinstance(value, Mapping):
+        return {str(k): tidy(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [tidy(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    return value
+
+
+def _module() -> str:
+    name = Path(sys.argv[0]).stem
+    return f"edge_runtime.{name}" if (REPO / "edge_runtime" / f"{name}.py").exists() else name
+
+
+def _short(argument: str) -> str:
+    """Paths relative to the project: a result names no folder of the machine that measured it."""
+    path = Path(argument)
+    return Path(os.path.relpath(path, REPO)).as_posix() if path.is_absolute() else argument
+
+
+def cpu_name() -> str:
+    """The processor's model name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """The project's commit, with a + where files differ from it; None outside a checkout."""
+    try:
+        head = _git("rev-parse", "--short=10", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=REPO, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def peak_rss_mb() -> float:
+    """The largest memory that this process held, MB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return float(line.split()[1]) / 1024
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / 1e6 if sys.platform == "darwin" else used / 1024

@@ -1,0 +1,114 @@
+"""The README's table of results, made from ``results/*.jsonl``: no figure is typed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from ecg.errors import InputError
+from edge_runtime.results_log import read_results
+
+START: Final = "<!-- results: written by `python -m edge_runtime.evaluate table` -->"
+END: Final = "<!-- end of results -->"
+Line = dict[str, Any]
+
+
+def rewrite(readme: Path, results: Path) -> str:
+    """Replace the block between the markers; returns the block."""
+    try:
+        text = readme.read_text(encoding="utf-8")
+    except OSError as err:
+        raise InputError(f"{readme}: can't be read ({err.strerror}); name it with --readme") from err
+    if text.count(START) != 1 or text.count(END) != 1:
+        raise InputError(f"{readme}: has not exactly one results block; put the two markers back")
+    before, rest = text.split(START)
+    _, after = rest.split(END)
+    block = results_block(results)
+    readme.write_text(f"{before}{START}\n{block}\n{END}{after}", encoding="utf-8")
+    return block
+
+
+def results_block(results: Path) -> str:
+    """The newest measurement of each task as Markdown."""
+    newest: dict[str, Line] = {}
+    for path in sorted(results.glob("*.jsonl")):
+        for line in read_results(path):
+            task = str(line.get("task", ""))
+            if task and str(line.get("date", "")) >= str(newest.get(task, {}).get("date", "")):
+                newest[task] = line
+    rows = [text(newest[task]) for task, text in _ROWS.items() if task in newest]
+    if not rows:
+        return "No measurement is committed yet."
+    head = "| measured on | result | device | nets, commit |\n|---|---|---|---|"
+    return "\n".join([head, *rows])
+
+
+def _row(what: str, result: str, line: Line) -> str:
+    nets = f"{line['bundle']}, " if line.get("bundle") else ""
+    return f"| {what} | {result} | {line['device']}, {line['cores']} cores | {nets}{line.get('commit') or '?'} |"
+
+
+def _paired(line: Line) -> str:
+    f = line["figures"]
+    result = (
+        f"{f['n_read']} of {f['n']} read; **{_n(f['kaggle_db'])} dB** kaggle, median {_n(f['median_db'])} dB, "
+        f"10th percentile {_n(f['p10_db'])} dB, clock median {_n(f['clock_median_db'])} dB, "
+        f"coverage {_n(f['coverage'], 3)}, RMSE {_n(f['rmse_uv'], 0)} µV, {f['under_6db']} under 6 dB; "
+        f"{_n(f['seconds_median'], 2)} s a photo"
+    )
+    return _row("25 phone photos of printed PTB-XL records (ECG-Paper-1K preview)", result, line)
+
+
+def _clinic(line: Line) -> str:
+    f = line["figures"]
+    return _row("23 clinic scans and photos (ECG-Image-Kit), no signals", f"{f['n_read']} of {f['n']} read", line)
+
+
+def _printed(line: Line) -> str:
+    f, groups = line["figures"], line["groups"]
+    least = min(g["min_db"] for g in groups.values())
+    result = f"{f['n_read']} of {f['n']} read, median {_n(f['median_db'])} dB, worst {_n(least)} dB"
+    return _row(f"rendered pages, no camera: {len(groups)} layouts x 2 speeds x 3 gains", result, line)
+
+
+def _camera(line: Line) -> str:
+    f = line["figures"]
+    parts = ", ".join(f"{name} {_n(g['median_db'])}" for name, g in line["groups"].items())
+    result = f"{f['n_read']} of {f['n']} read, median {_n(f['median_db'])} dB ({parts})"
+    return _row("rendered pages, photographed", result, line)
+
+
+def _refusals(line: Line) -> str:
+    f = line["figures"]
+    return _row("pictures without an ECG (scenes, grid paper, other pages)", f"{f['n_read']} of {f['n']} read", line)
+
+
+def _photo(line: Line) -> str:
+    f = line["figures"]
+    result = (
+        f"{_n(f['total_ms'], 0)} ms a photo of {_n(f['megapixels'], 0)} MP on {line['threads']} threads, start-up "
+        f"{_n(f['startup_ms'], 0)} ms, peak memory {_n(f['peak_rss_mb'], 0)} MB"
+    )
+    return _row("`python -m edge_runtime.bench photo`", result, line)
+
+
+def _synth(line: Line) -> str:
+    f = line["figures"]
+    result = f"{_n(f['photos_per_s_per_core'])} photos of 1,600 px a second and core"
+    return _row("`python -m edge_runtime.bench synth`", result, line)
+
+
+def _n(value: float | None, digits: int = 1) -> str:
+    return "?" if value is None else f"{value:.{digits}f}"
+
+
+_ROWS: Final[dict[str, Callable[[Line], str]]] = {
+    "photos/paired": _paired,
+    "photos/clinic": _clinic,
+    "rendered/printed": _printed,
+    "rendered/camera": _camera,
+    "rendered/refusals": _refusals,
+    "bench/photo": _photo,
+    "bench/synth": _synth,
+}
