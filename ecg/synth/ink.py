@@ -88,7 +88,7 @@ def _splat(acc: F32, column: NDArray[np.intp], y: F64, weight: float) -> None:
 def coverage(acc: F32) -> U8:
     """Coverage (H, W) 0..255 from the differences that ``add_stroke`` collected."""
     total = np.cumsum(acc[:-1], axis=0, dtype=np.float32)
-    return np.asarray(np.clip(total, 0.0, 1.0) * 255.0 + 0.5, dtype=np.float32).astype(np.uint8)
+    return np.asarray(cv2.convertScaleAbs(np.maximum(total, 0.0), alpha=255.0), dtype=np.uint8)
 
 
 @dataclass(eq=False)
@@ -123,17 +123,18 @@ class Canvas:
             self.marks.append(MarkBox(kind, text, float(x0), float(y0), float(x1), float(y1)))
 
     def lay(self, mask: U8, left_px: int, top_px: int, rgb: Rgb, alpha: float = 1.0, noise: F32 | None = None) -> None:
-        """Lay ink of reflectance ``rgb`` where ``mask`` (h, w) says; ``noise`` (h, w) or (w,) thins it, 1 = full."""
+        """Lay ink of reflectance ``rgb`` where ``mask`` (h, w) says; ``noise`` (w,) thins columns of it, 1 = full."""
         h, w = self.rgb.shape[:2]
         y0, y1 = max(top_px, 0), min(top_px + mask.shape[0], h)
         x0, x1 = max(left_px, 0), min(left_px + mask.shape[1], w)
         if y1 <= y0 or x1 <= x0:
             return
-        part = mask[y0 - top_px : y1 - top_px, x0 - left_px : x1 - left_px]
-        rows, cols = np.nonzero(part)
-        amount = part[rows, cols].astype(np.float32) * np.float32(alpha / 255.0)
+        part = np.ascontiguousarray(mask[y0 - top_px : y1 - top_px, x0 - left_px : x1 - left_px]).reshape(-1)
+        inked = np.flatnonzero(part != 0)
+        rows, cols = np.divmod(inked, x1 - x0)
+        amount = part[inked].astype(np.float32) * np.float32(alpha / 255.0)
         if noise is not None:
-            amount *= noise[cols + x0 - left_px] if noise.ndim == 1 else noise[rows + y0 - top_px, cols + x0 - left_px]
+            amount *= noise[cols + x0 - left_px]
         flat = self.rgb.reshape(-1, 3)
         where = (rows + y0) * w + cols + x0
         absorb = 1.0 - np.asarray(rgb, dtype=np.float32)

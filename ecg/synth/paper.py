@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ecg.page import F32, U8
 from ecg.synth.ink import Canvas, Rgb
@@ -118,25 +117,21 @@ def _levels(axis: _Axis, grid: GridStyle, base: F32) -> U8:
 def _dot_rows(out: U8, x: _Axis, y: _Axis, grid: GridStyle) -> None:
     """Darken (H, W, 3) by dots 1 mm apart, along the heavy lines too if those are dashed."""
     ink = 1.0 - np.asarray(grid.fine_rgb, dtype=np.float32)
-    strength_x = (x.fine[:, None] * ink).reshape(-1)
+    strength_x = x.fine[:, None] * ink
     for row in np.flatnonzero(y.fine > 0.02):
-        line = out[row].reshape(-1)
-        line[:] = line * (1.0 - y.fine[row] * strength_x)
+        out[row] = out[row] * (1.0 - y.fine[row] * strength_x)
 
 
-def _grid_pixels(grid: GridStyle, x: _Axis, y: _Axis, base: F32) -> U8:
-    """The grid's area (H, W, 3): rows are alike except where horizontal lines run."""
-    h, w = len(y.fine), len(x.fine)
+def _draw_grid(out: U8, grid: GridStyle, x: _Axis, y: _Axis, base: F32) -> None:
+    """Fill the grid's area (H, W, 3): rows are alike except where horizontal lines run."""
     plain = np.rint(base * 255.0).astype(np.uint8)
     across, down = _levels(x, grid, base), _levels(y, grid, base)
-    out = np.empty((h, w, 3), dtype=np.uint8)
-    out[:] = plain if grid.dash else across
+    out[:] = np.repeat(plain[None], len(x.fine), axis=0) if grid.dash else across
     if not grid.dash:
         for row in np.flatnonzero((down < plain).any(axis=1)):
             np.minimum(across, down[row], out=out[row])
     if grid.kind == "dots":
         _dot_rows(out, x, y, grid)
-    return out
 
 
 def draw_paper(
@@ -151,14 +146,14 @@ def draw_paper(
     grid = paper.grid
     base = np.asarray(paper.base_rgb, dtype=np.float32)
     canvas = Canvas(np.empty((h, w, 3), dtype=np.uint8), px_per_mm, origin_mm)
-    canvas.rgb[:] = np.rint(base * 255.0).astype(np.uint8)
+    canvas.rgb[:] = np.repeat(np.rint(base * 255.0).astype(np.uint8)[None], w, axis=0)
     x0, x1 = (int(v) for v in np.clip(np.rint(canvas.x_px(np.array(grid.area_mm[0::2]))), 0, w))
     y0, y1 = (int(v) for v in np.clip(np.rint(canvas.y_px(np.array(grid.area_mm[1::2]))), 0, h))
     if grid.kind != "none" and x1 > x0 and y1 > y0:
         x = _axis(grid, x1 - x0, px_per_mm, grid.x0_mm - origin_mm[0] - x0 / px_per_mm, rng)
         y = _axis(grid, y1 - y0, px_per_mm, grid.y0_mm - origin_mm[1] - y0 / px_per_mm, rng)
         tint = base * np.asarray(grid.tint_rgb, dtype=np.float32)
-        canvas.rgb[y0:y1, x0:x1] = _grid_pixels(grid, x, y, tint)
+        _draw_grid(canvas.rgb[y0:y1, x0:x1], grid, x, y, tint)
         if grid.frame_width_mm:
             canvas.frame(*grid.area_mm, grid.frame_width_mm, grid.frame_rgb)
     return canvas
@@ -177,12 +172,14 @@ def _grained(rgb: U8, grain: float, rng: np.random.Generator) -> U8:
     """Fibres: one tile of noise (soft and fine), laid over the page at a random phase."""
     tile = rng.normal(0.0, 1.0, (256, 256)).astype(np.float32)
     tile = tile + 2.5 * cv2.GaussianBlur(tile, (0, 0), 2.0, borderType=cv2.BORDER_REFLECT)
-    level: NDArray[np.int8] = np.clip(np.rint(tile * (grain / 1.3)), -60, 60).astype(np.int8)
+    darker = np.clip(np.rint((tile + 2.0) * (grain / 1.3)), 0, 60).astype(np.uint8)
     h, w = rgb.shape[:2]
-    light = np.tile(level, (h // 256 + 1, w // 256 + 1))[:h, :w]
-    brighter = cv2.cvtColor(np.maximum(light, 0).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-    darker = cv2.cvtColor(np.maximum(-light, 0).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-    return np.asarray(cv2.subtract(cv2.add(rgb, brighter), darker), dtype=np.uint8)
+    row = np.tile(cv2.cvtColor(darker, cv2.COLOR_GRAY2RGB), (1, w // 256 + 1, 1))[:, :w]
+    out = np.empty_like(rgb)
+    for top in range(0, h, 256):
+        band = rgb[top : top + 256]
+        cv2.subtract(band, row[: len(band)], dst=out[top : top + 256])
+    return out
 
 
 def _copied(rgb: U8, paper: PaperStyle, rng: np.random.Generator) -> U8:
