@@ -28,9 +28,11 @@ SEED: Final = 12
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
 
 
-@app.callback()
-def main() -> None:
-    """Kept so that commands keep their names."""
+@app.callback(invoke_without_command=True)
+def main(context: typer.Context) -> None:
+    """Without a command: ``photo`` with its defaults."""
+    if context.invoked_subcommand is None:
+        photo()
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ import numpy as np
 
 from ecg.errors import EcgscanError
 from ecg.metrics import score_reading
-from ecg.page import Reading, Unreadable
+from ecg.page import U8, Reading, Unreadable
 from ecg.synth.truth import Photograph
 from edge_runtime.outputs import write_atomic, write_result
 from edge_runtime.scan import PhotoReader, describe
@@ -72,3 +73,18 @@ def _accuracy(reading: Reading, shot: Photograph) -> str:
         f"against the truth: {score.db:.1f} dB, {score.clock_db:.1f} dB on the printed clock, "
         f"{score.rmse_uv:.0f} uV, {100 * score.coverage:.0f} % covered"
     )
+
+
+def picture(out_dir: Path, height_px: int = 520) -> U8:
+    """What ``run_demo`` wrote, side by side: the photo and the sheet with the traces read."""
+    halves = [cv2.imread(str(out_dir / f"{STEM}{suffix}")) for suffix in (".jpg", ".png")]
+    sides = [cv2.resize(h, (round(h.shape[1] * height_px / h.shape[0]), height_px), interpolation=cv2.INTER_AREA)
+             for h in halves if h is not None]  # fmt: skip
+    if len(sides) != 2:
+        raise EcgscanError(f"{out_dir}: no {STEM}.jpg and {STEM}.png; run ecgscan-edge demo --out {out_dir} first")
+    return np.asarray(np.hstack(sides), dtype=np.uint8)
+
+
+if __name__ == "__main__":  # python -m edge_runtime.demo OUT docs/demo.png, after ecgscan-edge demo --out OUT
+    Path(sys.argv[2]).parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(sys.argv[2], picture(Path(sys.argv[1])))
