@@ -40,7 +40,7 @@ def find_layout(
     ink = find_ink(trace_map)
     if ink is None:
         return Unreadable(
-            STAGE, "no_traces", "no ECG traces seen: photograph the printed ECG, sharp and filling the frame"
+            STAGE, "no_traces", "no ECG traces seen: photograph the printed ECG, sharp, filling the frame"
         )
     seen = gather(marks)
     levels = find_levels(ink, seen.starts)

@@ -8,14 +8,29 @@ from typing import Final
 import numpy as np
 
 from ecg.page import LeadStrip
-from edge_runtime.layout_evidence import F64, I64, LABEL_INDEX, START_REACH_MM, Ink, Points, Seen, row_windows, smooth
+from edge_runtime.layout_evidence import (
+    F64,
+    I64,
+    LABEL_INDEX,
+    START_REACH_MM,
+    Bools,
+    Ink,
+    Points,
+    Seen,
+    row_windows,
+    smooth,
+)
 from edge_runtime.layout_match import Match, nearest
 
 START_SIGMA_MM: Final = 0.35
 NAME_SIGMA_MM: Final = 1.8  # names of unlike width are centred unlike
 METRIC_TRUST: Final = 0.003  # the lattice of the paper is metric within this
-NOMINAL_MM: Final = (31.25, 62.5, 250.0 / 3.0, 125.0, 250.0, 500.0)
+# Printed column widths and how usual they are: 2.5, 10/3, 5 and 10 s at 25 or 50 mm/s; 2, 2.4, 2.56, 3, 4 s on some.
+USUAL_MM: Final = {w: 1.0 for w in (62.5, 250.0 / 3.0, 125.0, 250.0, 500.0)} | {
+    w: 0.05 for w in (31.25, 50.0, 60.0, 64.0, 75.0, 100.0, 120.0, 128.0, 150.0)
+}
 END_TRUST_MM: Final = 1.5  # a row that ends this close to its last column's end ends there
+LONE_END_MM: Final = 6.0
 ROW_REACH_MM: Final = 14.0
 MIN_STRIP_MM: Final = 5.0
 MIN_COVER: Final = 0.15
@@ -59,9 +74,11 @@ def fit_columns(match: Match, seen: Seen, ink: Ink) -> Columns:
 
 def snap(width_mm: float, sigma_mm: float) -> tuple[float, bool]:
     """The standard width that a measured one stands for, and whether it does."""
-    standard = min(NOMINAL_MM, key=lambda n: abs(n - width_mm))
-    near = abs(standard - width_mm) <= max(METRIC_TRUST * standard, 2.5 * min(sigma_mm, 0.4))
-    return (standard, True) if near else (width_mm, False)
+    widths, usual = np.array(list(USUAL_MM)), np.array(list(USUAL_MM.values()))
+    spread = np.hypot(min(sigma_mm, 1.2), METRIC_TRUST / 2 * widths)
+    z = (widths - width_mm) / spread
+    best = int((np.log(usual / spread) - 0.5 * z**2).argmax())
+    return (float(widths[best]), True) if abs(z[best]) <= 2.5 else (width_mm, False)
 
 
 def _equations(match: Match, seen: Seen, ink: Ink, rows: F64) -> tuple[F64, F64, F64]:
@@ -78,11 +95,12 @@ def _equations(match: Match, seen: Seen, ink: Ink, rows: F64) -> tuple[F64, F64,
     told = [i for i in range(len(lead_row)) if wanted.get((int(lead_row[i]), int(lead_col[i])), -2) == seen.label[i]]
     c = lead_col[told].astype(np.float64)
     names = np.stack([np.ones_like(c), c, np.ones_like(c)], axis=1)
-    sigma_starts = START_SIGMA_MM / np.sqrt(seen.starts.score[use])
+    sigma_starts: F64 = START_SIGMA_MM / np.sqrt(seen.starts.score[use])
     sigma_names = NAME_SIGMA_MM / np.sqrt(seen.names.score[told])
     start_x = seen.starts.x[use]
     if not use.any() and match.k0 >= match.lattice.k_min:
-        starts, start_x, sigma_starts = np.array([[1.0, 0.0, 0.0]]), np.array([ink_start(ink, rows, seen)]), np.ones(1)
+        starts, start_x = np.array([[1.0, 0.0, 0.0]]), np.array([ink_start(ink, rows, seen)])
+        sigma_starts = np.ones(1)
     x = np.concatenate([start_x, seen.names.x[told]])
     return np.concatenate([starts, names]), x, np.concatenate([sigma_starts, sigma_names])
 
@@ -98,10 +116,11 @@ def _cells_of(x: F64, y: F64, match: Match, rows: F64, reach_x: float, reach_y: 
 
 def _robust(a: F64, x: F64, sigma: F64, guess: F64) -> tuple[F64, F64]:
     """Cauchy-weighted least squares with a faint pull to the guess; the solution (p,) and its covariance (p, p)."""
-    fit, pull = guess.astype(np.float64), np.diag(np.full(len(guess), 1.0 / 3.0**2))
-    cov = np.linalg.inv(pull)
-    for _ in range(8):
-        r = (x - a @ fit) / sigma
+    fit: F64 = guess
+    pull = np.diag([1.0 / 30.0**2] + [1.0 / 3.0**2] * (len(guess) - 1))
+    cov: F64 = np.linalg.inv(pull)
+    for step in range(8):
+        r = (x - a @ fit) / sigma if step else np.zeros_like(x)  # outliers are few and near: start from least squares
         w = 1.0 / (sigma**2 * (1.0 + (r / 2.4) ** 2))
         normal = (a * w[:, None]).T @ a + pull
         cov = np.linalg.inv(normal)
@@ -149,32 +168,42 @@ def ink_end(ink: Ink, rows: F64) -> float:
 
 
 def _ink_span(ink: Ink, rows: F64) -> tuple[float, float]:
-    """Where the rows' ink starts and ends: specks without ink in most of the next 10 mm don't count."""
+    """Where the rows' ink starts and ends: specks don't count."""
     levels = rows[np.isfinite(rows)]
-    reach, first, last = max(1, round(10.0 / ink.cell_mm)), [], []
+    short, long = max(1, round(3.0 / ink.cell_mm)), max(2, round(10.0 / ink.cell_mm))
+    first, last = [], []
     for a, b in zip(*row_windows(levels), strict=True):
-        busy = ink.there[ink.rows(float(a), float(b))].any(axis=0)
-        total = np.concatenate([[0], np.cumsum(np.pad(busy, reach))])
-        after = total[2 * reach :] - total[reach:-reach]  # ink in [j, j + reach)
-        before = total[reach + 1 : -reach + 1 or None] - total[1 : -2 * reach + 1]  # ink in (j - reach, j]
-        n = len(busy)
-        start = np.flatnonzero(busy & (after[:n] > 0.6 * reach))
-        stop = np.flatnonzero(busy & (before[:n] > 0.6 * reach))
-        if start.size and stop.size:
-            first.append(ink.xs[start[0]])
-            last.append(ink.xs[stop[-1]])
+        busy: Bools = np.asarray(ink.there[ink.rows(float(a), float(b))].any(axis=0))
+        start, stop = _lasting(busy, short, long), _lasting(busy[::-1], short, long)
+        if start is not None and stop is not None:
+            first.append(ink.xs[start])
+            last.append(ink.xs[len(busy) - 1 - stop])
     half = ink.cell_mm / 2
     return (float(np.median(first)) - half, float(np.median(last)) + half) if first else (ink.xs[0], ink.xs[-1])
+
+
+def _lasting(busy: Bools, short: int, long: int) -> int | None:
+    """First index from where ``short`` cells in a row have ink and most of the next ``long`` ones."""
+    total, n = np.concatenate([[0], np.cumsum(np.pad(busy, (0, long)))]), len(busy)
+    good = (total[short : n + short] - total[:n] == short) & (total[long : n + long] - total[:n] >= 0.7 * long)
+    return int(good.argmax()) if good.any() else None
 
 
 def _fit_single(match: Match, seen: Seen, ink: Ink, rows: F64, ends: Points) -> Columns:
     """One column: its start from the start marks, its end from the end marks or the ink."""
     a, x, sigma = _equations(match, seen, ink, rows)
     fit, cov = _robust(a[:, [0, 2]], x, sigma, np.array([match.x0_mm, match.board.shift_mm]))
-    x0 = float(fit[0])
-    right = _middle(ends) if len(ends) else ink_end(ink, rows)
-    width, snapped = snap(right - x0, START_SIGMA_MM if len(ends) else 1.0)
-    return Columns(x0, width, x0 + width, float(np.sqrt(cov[0, 0])), snapped)
+    x0, right, sigma_0 = float(fit[0]), ink_end(ink, rows), float(np.sqrt(cov[0, 0]))
+    sigma_1 = 1.0
+    # A single end mark counts where the ink ends too.
+    if len(ends) and (ends.score.sum() > 1.5 or abs(_middle(ends) - right) < LONE_END_MM):
+        right = _middle(ends)
+        sigma_1 = START_SIGMA_MM / np.sqrt(max(1, (np.abs(ends.x - right) < END_TRUST_MM).sum()))
+    width, snapped = snap(right - x0, float(np.hypot(sigma_0, sigma_1)))
+    if snapped:  # both ends now speak for the start
+        share = sigma_0**2 / (sigma_0**2 + sigma_1**2)
+        x0, sigma_0 = x0 + share * (right - width - x0), sigma_0 * sigma_1 / float(np.hypot(sigma_0, sigma_1))
+    return Columns(x0, width, x0 + width, sigma_0, snapped)
 
 
 def make_strips(match: Match, columns: Columns, ink: Ink, speed_mm_per_s: float) -> list[LeadStrip]:

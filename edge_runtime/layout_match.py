@@ -34,13 +34,14 @@ from edge_runtime.layout_rhythm import RHYTHM_PRIOR, RHYTHM_RARE, name_rhythm, r
 
 NAME_MATCH: Final = 4.5
 NAME_MISSING: Final = -1.0
-START_MATCH: Final = 1.5
-START_MISSING: Final = -0.5
+START_MATCH: Final = 2.5
+START_MISSING: Final = -0.7
 OFF_PAGE: Final = -0.4  # a cell of the layout that the photo doesn't show
-ROW_INK: Final = 3.0  # a full row of ink
+ROW_INK: Final = 6.0  # a full row of ink
 ROW_CUT: Final = -0.7  # a row above or below what is seen
 ROW_LOST: Final = -2.5  # a row missing between others
 MAX_TRACED: Final = 10  # candidates whose rows are laid out and compared
+ROW_ABSENT: Final = -2.5  # a row that should stand on paper in sight, beyond the first or last row
 NEVER: Final = -1e9
 GENERIC_NAME: Final = -2.4  # a name taken at its word, in no known layout
 DEFAULT_SHIFT_MM: Final = 3.0
@@ -51,8 +52,12 @@ MAX_RHYTHM: Final = 3
 
 @dataclass(frozen=True, eq=False)
 class Board:
-    """Evidence by level (L), lattice line (K, the first is ``k_low``) and label: ``name`` (L, K, 13), ``start`` and
-    ``ink`` (L, K); ``label_at`` (L, K) is the best name's label there, -1 without; ``sure`` (L, K) its score."""
+    """Evidence by level (L), lattice line (K, the first is ``k_low``) and label.
+
+    ``name`` (L, K, 13), ``start`` and ``ink`` (L, K) are log likelihood ratios; ``inked`` (L, W + 1) counts the map's
+    columns with ink near a level, from the left; ``label_at`` (L, K) is the best name's label there, -1 without one;
+    ``sure`` (L, K) its score.
+    """
 
     levels: F64
     lattice: Lattice
@@ -62,6 +67,7 @@ class Board:
     name: F64
     start: F64
     ink: F64
+    inked: I64
     label_at: I64
     sure: F64
 
@@ -86,8 +92,10 @@ class Match:
 
     @property
     def arrangement(self) -> tuple[tuple[tuple[str, ...], ...], int]:
-        """What tells this match from a rival: the leads' table and the number of rhythm strips."""
-        return self.spec.rows, len(self.spec.rhythm)
+        """What tells this match from a rival: the table of leads seen, and the number of rhythm strips seen."""
+        n, shown = len(self.spec.rows), np.isfinite(self.rows_mm)
+        table = tuple(row for row, there in zip(self.spec.rows, shown, strict=False) if there)
+        return table, int(shown[n:].sum())
 
     @property
     def lattice(self) -> Lattice:
@@ -139,7 +147,7 @@ def make_board(seen: Seen, ink: Ink, levels: F64, lattice: Lattice, drop_mm: flo
     shape = (len(levels), len(k))
     lines = lattice.x0_mm + k * lattice.width_mm
     shown = ink.page_at(np.broadcast_to(lines + 2.0, shape), np.broadcast_to(levels[:, None], shape))
-    cover, part = _coverage(ink, levels, lines, lattice.width_mm)
+    cover, part, inked = _coverage(ink, levels, lines, lattice.width_mm)
     name = np.where(shown, NAME_MISSING, OFF_PAGE)[..., None] + np.zeros(len(LABELS))
     label_at, sure = np.full(shape, -1, dtype=np.int64), np.zeros(shape)
     row, col = _seats(seen.names.x - shift_mm, seen.names.y - drop_mm, levels, lines)
@@ -153,8 +161,8 @@ def make_board(seen: Seen, ink: Ink, levels: F64, lattice: Lattice, drop_mm: flo
     cols = nearest(seen.starts.x, lines)
     near = (np.abs(seen.starts.y - levels[rows]) < 14.0) & (np.abs(seen.starts.x - lines[cols]) < START_REACH_MM)
     np.maximum.at(start, (rows[near], cols[near]), START_MATCH * seen.starts.score[near])
-    ink_part = np.clip(2.0 * cover - 0.8, -0.8, 1.0) * part
-    return Board(levels, lattice, drop_mm, shift_mm, int(k[0]), name, start, ink_part, label_at, sure)
+    ink_part = np.clip(4.0 * cover - 2.6, -0.8, 1.0) * part
+    return Board(levels, lattice, drop_mm, shift_mm, int(k[0]), name, start, ink_part, inked, label_at, sure)
 
 
 def _seats(x: F64, y: F64, levels: F64, lines: F64) -> tuple[I64, I64]:
@@ -166,21 +174,19 @@ def _seats(x: F64, y: F64, levels: F64, lines: F64) -> tuple[I64, I64]:
     return np.where(near, rows, -1), cols
 
 
-def _coverage(ink: Ink, levels: F64, lines: F64, width_mm: float) -> tuple[F64, F64]:
-    """Share of each cell's seen width that has ink, and share of its width that is seen: (L, K) each."""
+def _coverage(ink: Ink, levels: F64, lines: F64, width_mm: float) -> tuple[F64, F64, I64]:
+    """Share of each cell's seen width with ink and share of its width that is seen (L, K), and ``Board.inked``."""
     low, high = row_windows(levels)
     edges = np.searchsorted(ink.xs, np.stack([lines, lines + width_mm]))
-    wanted = width_mm / ink.cell_mm
-    cover, part = np.zeros((len(levels), len(lines))), np.zeros((len(levels), len(lines)))
+    inked = np.zeros((len(levels), len(ink.xs) + 1), dtype=np.int64)
+    paper = np.zeros_like(inked)
     for i, y in enumerate(levels):
-        rows = ink.rows(float(low[i]), float(high[i]))
-        inked = np.concatenate([[0], np.cumsum(ink.there[rows].any(axis=0))])
-        line = ink.on_page[min(max(round((y - ink.ys[0]) / ink.cell_mm), 0), len(ink.ys) - 1)]
-        paper = np.concatenate([[0], np.cumsum(line)])
-        seen = paper[edges[1]] - paper[edges[0]]
-        cover[i] = (inked[edges[1]] - inked[edges[0]]) / np.maximum(seen, 1)
-        part[i] = seen / wanted
-    return np.minimum(cover, 1.0), np.minimum(part, 1.0)
+        inked[i, 1:] = ink.there[ink.rows(float(low[i]), float(high[i]))].any(axis=0)
+        paper[i, 1:] = ink.on_page[min(max(round((y - ink.ys[0]) / ink.cell_mm), 0), len(ink.ys) - 1)]
+    inked, paper = inked.cumsum(axis=1), paper.cumsum(axis=1)
+    seen = paper[:, edges[1]] - paper[:, edges[0]]
+    cover = (inked[:, edges[1]] - inked[:, edges[0]]) / np.maximum(seen, 1)
+    return np.minimum(cover, 1.0), np.minimum(seen * ink.cell_mm / width_mm, 1.0), inked
 
 
 def _bases() -> tuple[LayoutSpec, ...]:
@@ -231,36 +237,36 @@ class _Candidate:
     k0: int
     board: Board
     table: F64  # (rows, L)
-    score: float = 0.0
+    score: float
 
 
 def _candidates(board: Board, bases: tuple[LayoutSpec, ...], n_rhythm: tuple[int, ...]) -> list[_Candidate]:
-    """Every base, column shift and number of rhythm strips on one board, scored by the dynamic programme."""
-    out: list[_Candidate] = []
+    """Bases, column shifts and numbers of rhythm strips on one board: the best few with their scores."""
+    tables: list[tuple[LayoutSpec, int, int, F64]] = []
     lattice = board.lattice
-    for base in bases:
+    shifts = {n: (0,) if n == 1 else range(lattice.k_min - n + 1, lattice.k_max + 1) for n in (1, 2, 3, 4)}
+    strips = {(n, k0): _rhythm_wanted(n, k0, board)[None] for n in (2, 3, 4) for k0 in shifts[n] if not lattice.single}
+    for base in (b for b in bases if (b.n_columns == 1) == lattice.single):
         n_cols = base.n_columns
-        if (n_cols == 1) != lattice.single:
-            continue
-        for k0 in (0,) if lattice.single else range(lattice.k_min - n_cols + 1, lattice.k_max + 1):
+        for k0 in shifts[n_cols]:
             table = _wanted(base, k0, board)
-            counts = n_rhythm if n_cols > 1 else (0,)
-            strip = _rhythm_wanted(n_cols, k0, board)[None] if max(counts) else table[:0]
-            out += [_Candidate(base, q, k0, board, np.concatenate([table] + [strip] * q)) for q in counts]
-    if not out:
-        return out
-    scores = _align(out)
-    return [replace(c, score=s + _prior(c.base, c.n_rhythm)) for c, s in zip(out, scores.tolist(), strict=True)]
+            for q in n_rhythm if n_cols > 1 else (0,):
+                tables.append((base, q, k0, np.concatenate([table] + [strips[n_cols, k0]] * q) if q else table))
+    if not tables:
+        return []
+    scores = _align([t[-1] for t in tables]) + [_prior(base, q) for base, q, *_ in tables]
+    best = np.argsort(-scores, kind="stable")[:MAX_TRACED]
+    return [_Candidate(tables[i][0], tables[i][1], tables[i][2], board, tables[i][3], float(scores[i])) for i in best]
 
 
-def _align(candidates: list[_Candidate]) -> F64:
-    """Best score of each candidate's rows on the levels in order; the recursion is ``_trace``'s, all at once."""
-    n_rows = np.array([len(c.table) for c in candidates])
-    tables = np.full((len(candidates), int(n_rows.max()), candidates[0].table.shape[1]), NEVER)
-    for i, c in enumerate(candidates):
-        tables[i, : len(c.table)] = c.table
+def _align(each: list[F64]) -> F64:
+    """Best score of each table's rows (rows, L) on the levels in order; ``_trace``'s recursion, all at once."""
+    n_rows = np.array([len(t) for t in each])
+    tables = np.full((len(each), int(n_rows.max()), each[0].shape[1]), NEVER)
+    for i, t in enumerate(each):
+        tables[i, : len(t)] = t
     before = np.full(tables[:, 0].shape, NEVER)  # best score with some row on this level or above
-    best = np.full(len(candidates), NEVER)
+    best = np.full(len(each), NEVER)
     for r in range(tables.shape[1]):
         above = np.concatenate([np.full((len(before), 1), NEVER), before[:, :-1]], axis=1)
         here = tables[:, r] + np.maximum(above, ROW_CUT * r)
@@ -320,6 +326,7 @@ def match_layout(boards: list[Board], ink: Ink, only: LayoutSpec | None = None) 
     found.sort(key=lambda c: -c.score)
     laid = [_lay(c) for c in found[:MAX_TRACED]]
     laid += [m for m in (_generic(board) for board in boards) if m is not None and only is None]
+    laid = [replace(m, score=m.score + _context(m, ink)) for m in laid]
     if not laid:
         return None
     laid.sort(key=lambda m: -m.score)
@@ -337,7 +344,35 @@ def _lay(c: _Candidate) -> Match:
     """Lay a candidate's rows on its levels; its rhythm strips are still unnamed ("")."""
     rows = np.array([c.board.levels[i] if i >= 0 else np.nan for i in _trace(c.table)])
     spec = LayoutSpec(c.base.name, c.base.rows, ("",) * c.n_rhythm)
-    return Match(spec, c.board, c.k0, tuple(rows.tolist()), c.score - _unevenness(rows))
+    return Match(spec, c.board, c.k0, tuple(rows.tolist()), c.score)
+
+
+def _context(match: Match, ink: Ink) -> float:
+    """What speaks against a match beyond its cells: uneven rows, ink beside the columns, rows missing on paper in
+    sight, names far from their traces or below them."""
+    rows = np.array(match.rows_mm)
+    shown, width = np.isfinite(rows), match.spec.n_columns * match.lattice.width_mm
+    levels = [match.seat(y, 0)[0] for y in rows[shown]]
+    inked = match.board.inked[levels]
+    a, b = np.searchsorted(ink.xs, [match.x0_mm - 2.0, match.x0_mm + width + 2.0])
+    beside = (inked[:, a] + inked[:, -1] - inked[:, b]) * ink.cell_mm / width
+    drop = match.board.drop_mm
+    placed = 0.5 * (drop / 9.0) ** 2 + (1.0 if drop > 3.0 else 0.0)
+    return -_unevenness(rows) - ROW_INK * float(np.minimum(beside, 1.0).sum()) - placed + _absent(match, rows, ink)
+
+
+def _absent(match: Match, rows: F64, ink: Ink) -> float:
+    """Cost of rows that the layout has above or below those found although paper is in sight there."""
+    at = np.flatnonzero(np.isfinite(rows))
+    if at.size < 2:
+        return 0.0
+    pitch = float(np.median(np.diff(rows[at]) / np.diff(at)))
+    y = np.concatenate(
+        [rows[at[0]] - pitch * np.arange(1, at[0] + 1), rows[at[-1]] + pitch * np.arange(1, len(rows) - at[-1])]
+    )
+    x = match.x0_mm + match.spec.n_columns * match.lattice.width_mm * np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+    on_page = ink.page_at(np.broadcast_to(x, (len(y), 5)), np.broadcast_to(y[:, None], (len(y), 5)))
+    return ROW_ABSENT * int((on_page.mean(axis=1) > 0.7).sum())
 
 
 def _named(match: Match, ink: Ink, only: LayoutSpec | None) -> Match:
@@ -376,5 +411,5 @@ def _generic(board: Board) -> Match | None:
         return None
     spec = LayoutSpec("partial", tuple(tuple(row) for row in table))
     pick = board.name[named].max(axis=-1) + board.start[named] + board.ink[named] * ROW_INK / (high - low + 1)
-    score = float(pick.sum() + GENERIC_NAME * named.sum()) - _unevenness(board.levels[rows]) - 2.0
+    score = float(pick.sum() + GENERIC_NAME * named.sum()) - 2.0
     return Match(spec, board, low + board.k_low, tuple(board.levels[rows].tolist()), score)

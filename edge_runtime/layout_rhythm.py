@@ -1,4 +1,4 @@
-"""Which lead a rhythm strip shows: by the name beside it, by custom, and by its likeness to the short leads above it."""
+"""Which lead a rhythm strip shows: by the name beside it, by custom, and by its likeness to the short leads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RHYTHM_PRIOR: Final = {"II": 0.75, "V1": 0.11, "V5": 0.05, "V2": 0.012, "III": 0
 RHYTHM_RARE: Final = 0.006
 COMBINATION_PRIOR: Final = {("II", "V1"): 1.0, ("V1", "II"): 0.6, ("V1", "II", "V5"): 1.0}
 UNUSUAL: Final = 0.1  # a combination of rhythm leads that no known layout has
-LIKENESS_WEIGHT: Final = 8.0  # log likelihood by correlation
+LIKENESS_WEIGHT: Final = 12.0  # log likelihood by correlation
 
 
 def name_rhythm(
@@ -88,10 +88,10 @@ def _correlation(ink: Ink, span: tuple[float, float], y_a: float, y_b: float, ha
 
 
 def _patch(ink: Ink, cols: slice, y_mm: float, half_mm: float) -> F64:
-    """The ink (2 h + 1, w) around a baseline, lightly blurred along time; empty where it would leave the map."""
+    """The ink (2 h + 1, w) around a baseline, blurred by 2 cells along its height; empty where it leaves the map."""
     i, h = round((y_mm - ink.ys[0]) / ink.cell_mm), round(half_mm / ink.cell_mm)
-    if i - h < 0 or i + h >= len(ink.ys) or cols.stop - cols.start < 10:
+    if i - h - 2 < 0 or i + h + 2 >= len(ink.ys) or cols.stop - cols.start < 10:
         return np.zeros((0, 0))
-    patch = ink.there[i - h : i + h + 1, cols].astype(np.float64)
-    patch[:, 1:-1] = 0.25 * patch[:, :-2] + 0.5 * patch[:, 1:-1] + 0.25 * patch[:, 2:]
+    there = ink.there[i - h - 2 : i + h + 3, cols].astype(np.float64)
+    patch = there[:-4] + 2 * there[1:-3] + 3 * there[2:-2] + 2 * there[3:-1] + there[4:]
     return np.asarray(patch - patch.mean(axis=1, keepdims=True))

@@ -79,7 +79,7 @@ def _text(seen: Seen, kind: str, group: str) -> float:
     total = 0.0
     for m in seen.texts:
         if m.kind.startswith(group):
-            wrong = 0.03 + 0.5 * (1.0 - min(m.score, 1.0))
+            wrong = 0.01 + 0.25 * (1.0 - min(m.score, 1.0))
             total += float(np.log(1.0 - wrong if m.kind == kind else wrong / 2))
     return total
 
