@@ -6,6 +6,7 @@ The healthy lobes are least-squares fits of Gaussians to the median beat of 249 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -27,6 +28,8 @@ from ecg.synth.dipole import (
 )
 from ecg.synth.noise import Filters, Noise
 from ecg.synth.rhythms import Rhythm
+
+Change = Callable[["HeartSpec", np.random.Generator], "HeartSpec"]
 
 QRS_S: Final = 0.085  # duration that the healthy lobes below have
 
@@ -183,9 +186,18 @@ def normal_heart(rng: np.random.Generator, rhythm: Rhythm, noise: Noise, filters
     return with_axis(spec, float(np.clip(rng.normal(42, 26), -15, 85)))
 
 
+# Dower's matrix makes V1 too large beside V2: factors that bring the leads' standard deviations to the medians of
+# PTB-XL's normal records; below, the logarithmic spread that those records have on top of the lobes' own.
+_LEAD_FACTOR: Final = np.array([1.0, 1.03, 0.82, 1.40, 1.10, 1.0, 0.96, 1.0])
+_LEAD_SPREAD: Final = np.array([0.07, 0.07, 0.28, 0.24, 0.22, 0.20, 0.16, 0.15])
+
+
 def random_field(rng: np.random.Generator) -> F64:
-    """Dower's matrix for another chest and other hands placing the electrodes."""
-    return DOWER * np.exp(0.07 * rng.standard_normal((len(DOWER), 1))) + rng.normal(0, 0.06, DOWER.shape)
+    """Dower's matrix for another chest and other hands placing the electrodes; neighbours in the chest vary alike."""
+    own = rng.standard_normal(len(DOWER) + 1)
+    alike = 0.8 * own[1:] + 0.6 * np.concatenate([own[1:3], own[2:-2], own[-2:-1]])
+    factor = _LEAD_FACTOR * np.exp(_LEAD_SPREAD * np.clip(alike, -2.0, 2.0))
+    return np.asarray(DOWER * factor[:, None] + rng.normal(0, 0.06, DOWER.shape), dtype=np.float64)
 
 
 def notched(spec: HeartSpec, rng: np.random.Generator, size_mv: float) -> HeartSpec:
@@ -216,3 +228,9 @@ def cornell_mv(spec: HeartSpec) -> float:
     """R in aVL plus S in V3; above 2.8 (men) or 2.0 mV (women) says left ventricular hypertrophy."""
     low, high = qrs_range_mv(spec)
     return float(high[4] - low[8])
+
+
+def with_qtc(spec: HeartSpec, qtc_s: float) -> HeartSpec:
+    """The same heart with another QT: recovery stretched."""
+    qt_s = qtc_s * spec.rr_s ** (1 / 3)
+    return replace(spec, recovery=tuple(w.stretched(qt_s / spec.qt_s) for w in spec.recovery), qt_s=qt_s)

@@ -75,6 +75,11 @@ def bell(at_s: float, width_s: float, vector: Vector) -> Wave:
     return Wave(at_s, width_s, width_s, vector)
 
 
+def as_vector(v: F64) -> Vector:
+    """Three numbers of an array as plain floats."""
+    return float(v[0]), float(v[1]), float(v[2])
+
+
 def rotation(x_deg: float, y_deg: float, z_deg: float) -> F64:
     """Rotation about the three body axes; positive z_deg turns the frontal axis clockwise (left towards the feet)."""
     out = np.eye(3)

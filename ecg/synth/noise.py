@@ -40,8 +40,8 @@ def random_noise(rng: np.random.Generator, worst: bool = False) -> Noise:
     emergency room."""
     loud = 4.0 if worst else 1.0
     return Noise(
-        wander_mv=float(0.022 * np.exp(0.75 * rng.standard_normal()) * loud),
-        muscle_mv=float(0.008 * np.exp(0.6 * rng.standard_normal()) * loud),
+        wander_mv=float(0.030 * np.exp(0.7 * rng.standard_normal()) * loud),
+        muscle_mv=float(0.0095 * np.exp(0.5 * rng.standard_normal()) * loud),
         mains_mv=float(0.0025 * np.exp(0.7 * rng.standard_normal()) * loud),
         mains_hz=float(rng.choice([50.0, 60.0])),
         movements=int(rng.poisson(2.0 if worst else 0.15)),
@@ -53,7 +53,7 @@ def random_noise(rng: np.random.Generator, worst: bool = False) -> Noise:
 def random_filters(rng: np.random.Generator, mains_hz: float) -> Filters:
     """A cart's usual settings."""
     return Filters(
-        high_pass_hz=float(rng.choice([0.05, 0.15, 0.5], p=[0.5, 0.2, 0.3])),
+        high_pass_hz=float(rng.choice([0.05, 0.15, 0.5], p=[0.6, 0.25, 0.15])),
         low_pass_hz=float(rng.choice([35.0, 40.0, 100.0, 150.0], p=[0.1, 0.3, 0.3, 0.3])),
         notch_hz=mains_hz if rng.uniform() < 0.5 else None,
     )
@@ -79,7 +79,7 @@ def _coloured(noise: Noise, n: int, fs_hz: float, rng: np.random.Generator) -> F
     f = np.fft.rfftfreq(n, 1 / fs_hz)
     slow = int(np.searchsorted(f, 2.0))
     wander_shape = np.zeros(len(f))
-    wander_shape[1:slow] = 1.0 / (1.0 + (f[1:slow] / 0.25) ** 2)
+    wander_shape[1:slow] = 1.0 / (1.0 + (f[1:slow] / 0.2) ** 2)
     muscle_shape = np.sqrt(1.0 / (1.0 + (18.0 / np.maximum(f, 1e-3)) ** 4) / (1.0 + (f / 90.0) ** 4))
     white = rng.standard_normal((2, N_ELECTRODES, len(f)), dtype=np.float32)
     spectrum = white[0] + 1j * white[1]
