@@ -217,9 +217,9 @@ def _noise(rng: np.random.Generator, h: int, w: int, octaves: int) -> np.ndarray
 def _picture(canvas: Canvas, size: tuple[float, float], rng: np.random.Generator, fonts: tuple[str, ...]) -> None:
     """A photograph's soft shapes and colours."""
     h, w = canvas.rgb.shape[:2]
-    colour = rng.uniform(40, 200, 3).astype(np.float32)
-    small = np.stack([_noise(rng, h // 4, w // 4, 6) * 40 + c for c in colour], axis=-1)
-    small += _noise(rng, h // 4, w // 4, 5)[..., None] * 35
+    colour, vivid = rng.uniform(40, 200, 3).astype(np.float32), rng.uniform(3, 40)
+    small = np.stack([_noise(rng, h // 4, w // 4, 6) * vivid + c for c in colour], axis=-1)
+    small += _noise(rng, h // 4, w // 4, 5)[..., None] * 40
     soft = np.clip(small, 0, 255).astype(np.uint8)
     for _ in range(int(rng.integers(2, 9))):
         centre = (int(rng.integers(0, w // 4)), int(rng.integers(0, h // 4)))

@@ -42,6 +42,7 @@ def _rule(canvas: Canvas, item: Item, x: float, y: float, rng: np.random.Generat
 
 def _redaction(canvas: Canvas, item: Item, x: float, y: float, rng: np.random.Generator) -> None:
     """An opaque bar; drawn by hand if black: strokes of a marker that overlap."""
+    canvas.forget(x, y, x + item.w_mm, y + item.h_mm)
     if min(item.rgb) > 0.5:
         canvas.cover(x, y, x + item.w_mm, y + item.h_mm, item.rgb)
         return

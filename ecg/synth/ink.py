@@ -122,6 +122,15 @@ class Canvas:
         if (x1 - x0) * (y1 - y0) / whole >= (0.8 if kind == "lead" else 0.5):
             self.marks.append(MarkBox(kind, text, float(x0), float(y0), float(x1), float(y1)))
 
+    def forget(self, x0_mm: float, y0_mm: float, x1_mm: float, y1_mm: float) -> None:
+        """Drop the marks whose middle a rectangle hides: nobody can see them."""
+        ox, oy = self.origin_mm
+        self.marks = [
+            m
+            for m in self.marks
+            if not (x0_mm < (m.x0_mm + m.x1_mm) / 2 + ox < x1_mm and y0_mm < (m.y0_mm + m.y1_mm) / 2 + oy < y1_mm)
+        ]
+
     def lay(self, mask: U8, left_px: int, top_px: int, rgb: Rgb, alpha: float = 1.0, noise: F32 | None = None) -> None:
         """Lay ink of reflectance ``rgb`` where ``mask`` (h, w) says; ``noise`` (w,) thins columns of it, 1 = full."""
         h, w = self.rgb.shape[:2]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ecg.page import F32, U8
 from ecg.synth.ink import Canvas, Rgb
@@ -23,7 +24,7 @@ class GridStyle:
 
     Heavy lines run through (x0_mm, y0_mm); ``area_mm`` is covered and tinted; ``*_rgb`` are reflectances of the ink on
     white; ``uneven`` varies the strength from line to line; ``bold_every`` thickens every n-th heavy line (0: none);
-    ``dash`` breaks heavy lines into 1 mm dots.
+    ``dash`` breaks heavy lines at every millimetre.
     """
 
     kind: str
@@ -85,10 +86,11 @@ def _line_strength(
 
 @dataclass(frozen=True, eq=False)
 class _Axis:
-    """Coverage by fine and heavy lines along one axis (n,)."""
+    """Coverage by fine and heavy lines along one axis (n,); ``dashes`` (n,) where lines across it are inked."""
 
     fine: F32
     heavy: F32
+    dashes: NDArray[np.bool_]
 
 
 def _axis(grid: GridStyle, n: int, px_per_mm: float, phase_mm: float, rng: np.random.Generator) -> _Axis:
@@ -100,7 +102,8 @@ def _axis(grid: GridStyle, n: int, px_per_mm: float, phase_mm: float, rng: np.ra
     if grid.uneven:
         fine *= _line_strength(n, px_per_mm, FINE_MM, phase_mm, grid.uneven, rng)
         heavy *= _line_strength(n, px_per_mm, HEAVY_MM, phase_mm, grid.uneven, rng)
-    return _Axis(fine, heavy)
+    inked = line_coverage(n, px_per_mm, FINE_MM, phase_mm, 0.5 if grid.dash else 2.0) > 0.5
+    return _Axis(fine, heavy, inked)
 
 
 def _levels(axis: _Axis, grid: GridStyle, base: F32) -> U8:
@@ -115,7 +118,7 @@ def _levels(axis: _Axis, grid: GridStyle, base: F32) -> U8:
 
 
 def _dot_rows(out: U8, x: _Axis, y: _Axis, grid: GridStyle) -> None:
-    """Darken (H, W, 3) by dots 1 mm apart, along the heavy lines too if those are dashed."""
+    """Darken (H, W, 3) by dots 1 mm apart."""
     ink = 1.0 - np.asarray(grid.fine_rgb, dtype=np.float32)
     strength_x = x.fine[:, None] * ink
     for row in np.flatnonzero(y.fine > 0.02):
@@ -126,10 +129,11 @@ def _draw_grid(out: U8, grid: GridStyle, x: _Axis, y: _Axis, base: F32) -> None:
     """Fill the grid's area (H, W, 3): rows are alike except where horizontal lines run."""
     plain = np.rint(base * 255.0).astype(np.uint8)
     across, down = _levels(x, grid, base), _levels(y, grid, base)
-    out[:] = np.repeat(plain[None], len(x.fine), axis=0) if grid.dash else across
-    if not grid.dash:
-        for row in np.flatnonzero((down < plain).any(axis=1)):
-            np.minimum(across, down[row], out=out[row])
+    out[:] = across
+    out[~y.dashes] = plain
+    for row in np.flatnonzero((down < plain).any(axis=1)):
+        level = np.where(x.dashes[:, None], down[row], plain) if grid.dash else down[row]
+        np.minimum(out[row], level, out=out[row])
     if grid.kind == "dots":
         _dot_rows(out, x, y, grid)
 

@@ -78,20 +78,20 @@ def settings(
     if rng.random() < 0.1:
         parts[0], parts[-1] = parts[-1], parts[0]
     if rng.random() < 0.65:
-        x = float(page[0] * rng.choice([0.04, 0.3, 0.6]) + rng.uniform(0, 10))
+        x = float(page[0] * rng.choice([0.04, 0.2, 0.4]) + rng.uniform(0, 10))
         return [replace(p, x_mm=x if k == 0 else 0.0, y_mm=y_mm, follows=k > 0) for k, p in enumerate(parts)]
-    xs = (np.arange(len(parts)) + rng.uniform(0.05, 0.4, len(parts))) / len(parts) * page[0]
+    xs = (np.arange(len(parts)) + rng.uniform(0.05, 0.4, len(parts))) / len(parts) * page[0] * 0.8
     return [replace(p, x_mm=float(x), y_mm=y_mm) for p, x in zip(parts, xs, strict=True)]
 
 
 def footer(
     rng: np.random.Generator, page: tuple[float, float], y_mm: float, fonts: tuple[str, ...]
 ) -> list[Item]:
-    """A line of small print."""
-    font = random_font(rng, fonts, float(rng.uniform(1.4, 2.2)))
+    """A line of small print, right of the settings."""
+    font = replace(random_font(rng, fonts, float(rng.uniform(1.4, 2.2))), spacing=0.0)
     text = words.pick(rng, ("{p}  {d}", "{p}", "Page 1 of 1", "Unconfirmed  {d}", "V2.1 SN {n}", "{p}  Loc: {n}"))
     text = text.format(p=words.place(rng), d=words.date(rng), n=int(rng.integers(100, 10**6)))
-    return [Item("text", "footer", float(page[0] * rng.uniform(0.4, 0.75)), y_mm, text=text, font=font)]
+    return [Item("text", "footer", float(page[0] * rng.uniform(0.72, 0.85)), y_mm, text=text, font=font)]
 
 
 def handwriting(rng: np.random.Generator, page: tuple[float, float], header_mm: float) -> list[Item]:

@@ -44,7 +44,8 @@ class MarkBox:
 
 @dataclass(frozen=True)
 class GridTruth:
-    """Where the heavy lines run: x = x0_mm + 5 k, y = y0_mm + 5 k. ``kind``: lines, dots, heavy, none."""
+    """Where the heavy lines run: x = x0_mm + 5 k, y = y0_mm + 5 k. ``kind``: lines, dots, heavy, none, or fine
+    (1 mm lines only: which of them are the heavy ones nobody can see)."""
 
     kind: str
     x0_mm: float
