@@ -33,6 +33,7 @@ POINTS_PER_INCH: Final = 72.0
 KINDS: Final = "JPEG, HEIC, PNG, TIFF, BMP, WebP or PDF"
 
 _FORMATS: Final = ["JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF"]
+_REDUCIBLE: Final = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F")
 _EXIF_ORIENTATION: Final = 0x0112
 _TIFF_SUBFILE: Final = 254
 _stderr_lock = threading.Lock()
@@ -114,7 +115,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
     try:
         with _quiet():
             image = Image.open(io.BytesIO(data), formats=formats)
-            frames = getattr(image, "n_frames", 1) if image.format in ("PNG", "WEBP", "GIF") else 1
+            frames = getattr(image, "n_frames", 1) if image.format in ("PNG", "WEBP") else 1
     except UnidentifiedImageError as err:
         raise InputError(f"{name}: not an image{_looks_like(data)}; give a {KINDS} file") from err
     except Image.DecompressionBombError as err:
@@ -125,7 +126,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
         raise InputError(f"{name}: damaged header ({_cause(err)}); export or copy it again") from err
     _check_size(image.size, name)
     if image.format == "GIF" or frames > 1:
-        what = f"animated {image.format}" if frames > 1 else "GIF"
+        what = "a GIF, animated or not," if image.format == "GIF" else f"an animated {image.format}"
         raise InputError(f"{name}: {what} is not read; save one frame as PNG or JPEG")
     return image
 
@@ -215,13 +216,28 @@ def _pixels(image: Image.Image, name: str) -> U8:
     """Everything but plain JPEG: decoded by Pillow, upright, RGB on white, shrunk to the working size."""
     with _decoding(name), _quiet():
         image.load()
-        shrink = 2 ** _halvings(image.width * image.height)
-        image = ImageOps.exif_transpose(image)
-        rgb = _rgb(image)
-    if shrink > 1:
-        size = max(1, rgb.shape[1] // shrink), max(1, rgb.shape[0] // shrink)
-        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return rgb
+        factor = 2 ** _halvings(image.width * image.height)
+        image = ImageOps.exif_transpose(_reduced(image, factor) if factor > 1 else image)
+        return _rgb(image)
+
+
+def _reduced(image: Image.Image, factor: int) -> Image.Image:
+    """The image made smaller by a whole factor before anything else copies it; its EXIF orientation is kept."""
+    info, exif = image.info, image.getexif()
+    if image.mode.startswith("I;16"):  # Pillow doesn't reduce these
+        size = image.width // factor, image.height // factor
+        small = Image.fromarray(cv2.resize(np.asarray(image), size, interpolation=cv2.INTER_AREA))
+    else:
+        whole = image
+        if image.mode not in _REDUCIBLE:
+            whole = image.convert("RGBA" if "transparency" in info or image.mode.endswith(("A", "a")) else "RGB")
+        small = whole.reduce(factor)
+    if image.format != "TIFF":  # whose next pages are still to come
+        image.close()
+    small.info = {k: v for k, v in info.items() if k != "transparency"}
+    if _EXIF_ORIENTATION in exif:
+        small.info["exif"] = exif.tobytes()
+    return small
 
 
 def _rgb(image: Image.Image) -> U8:
@@ -230,8 +246,8 @@ def _rgb(image: Image.Image) -> U8:
         return np.repeat(_grey8(np.asarray(image))[..., None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, rgba)
+        image = Image.new("RGB", rgba.size, (255, 255, 255))
+        image.paste(rgba, mask=rgba.getchannel("A"))
     return np.array(image.convert("RGB"), dtype=np.uint8)  # a copy: writeable, Pillow's buffer freed
 
 

@@ -130,14 +130,24 @@ def test_a_huge_pdf_page_is_bounded(tmp_path: Path) -> None:
     assert rgb.shape[0] * rgb.shape[1] <= WORK_PIXELS * 1.01
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_large_photos_are_halved(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA", "I;16", "CMYK"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_large_photos_are_halved(tmp_path: Path, suffix: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if (suffix, mode) in {(".png", "CMYK"), (".jpg", "P"), (".jpg", "1"), (".jpg", "RGBA"), (".jpg", "I;16")}:
+        pytest.skip("the format has no such mode")
     monkeypatch.setattr(images, "WORK_PIXELS", 150_000)
     path = tmp_path / f"large{suffix}"
-    Image.fromarray(scene(600, 800)).save(path)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    whole = Image.fromarray(scene(600, 800)).transpose(Image.Transpose.ROTATE_180)
+    grey = np.asarray(whole.convert("L")).astype(np.uint16) * 257
+    (Image.fromarray(grey) if mode == "I;16" else whole.convert(mode)).save(path, exif=exif)
     rgb = load_one(path)
+    expected = scene(300, 400)
+    if mode in ("L", "I;16", "1"):
+        expected = np.repeat(np.asarray(Image.fromarray(expected).convert("L"))[..., None], 3, axis=2)
     assert rgb.shape == (300, 400, 3)
-    assert close(rgb, scene(300, 400))
+    assert close(rgb, expected, 60.0 if mode == "1" else 10.0)
 
 
 def jpeg_bytes(**options: object) -> bytes:
@@ -284,3 +294,25 @@ def test_no_permission(tmp_path: Path, page_jpg: Path) -> None:
     page_jpg.chmod(0)
     with pytest.raises(InputError, match="permission"):
         load_photos(page_jpg)
+
+
+def test_a_pdf_that_holds_a_bomb(tmp_path: Path) -> None:
+    """A page of A4 size whose picture claims 20,000 x 20,000 pixels: PDFium would decode it whole."""
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 842 595] /Contents 4 0 R"
+        b" /Resources << /XObject << /I 5 0 R >> >> >>",
+        b"<< /Length 26 >>\nstream\nq 842 0 0 595 0 0 cm /I Do Q\nendstream",
+        b"<< /Type /XObject /Subtype /Image /Width 20000 /Height 20000 /ColorSpace /DeviceGray /BitsPerComponent 8"
+        b" /Length 4 >>\nstream\nabcd\nendstream",
+    ]
+    body, offsets = b"%PDF-1.4\n", []
+    for number, content in enumerate(objects, start=1):
+        offsets.append(len(body))
+        body += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+    xref = b"xref\n0 6\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % o for o in offsets)
+    trailer = b"trailer\n<< /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % len(body)
+    (tmp_path / "bomb.pdf").write_bytes(body + xref + trailer)
+    with pytest.raises(InputError, match="holds a picture of 20000 x 20000 px"):
+        list(load_photos(tmp_path / "bomb.pdf"))
