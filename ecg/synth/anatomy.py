@@ -143,11 +143,21 @@ def scaled(waves: Waves, factor: float) -> Waves:
 
 
 def with_axis(spec: HeartSpec, axis_deg: float) -> HeartSpec:
-    """The same heart with its QRS turned about the z axis until its frontal axis is ``axis_deg``."""
-    for _ in range(3):  # the leads' angles aren't exact, so a second and third turn finish it
-        off = (axis_deg - spec.axis_deg + 180.0) % 360.0 - 180.0
-        spec = replace(spec, qrs=turned(spec.qrs, rotation(0.0, 0.0, 0.85 * off)))
-    return spec
+    """The same heart with its QRS turned about the z axis until its frontal axis is ``axis_deg``.
+
+    The leads' angles aren't those of the ideal triangle, so the turn is searched: every 3 degrees, then finer. Forces
+    that lie almost along z may not get there; they come as near as they can.
+    """
+    area = sum((np.array(w.vector) * (w.rise_s + w.fall_s) for w in spec.qrs), np.zeros(3))
+    best = 0.0
+    for step_deg, n in ((3.0, 60), (0.3, 12)):
+        turns = best + step_deg * np.arange(-n, n + 1)
+        c, s = np.cos(np.radians(turns)), np.sin(np.radians(turns))
+        moved = np.stack([c * area[0] - s * area[1], s * area[0] + c * area[1], np.full(len(turns), area[2])])
+        one, two = spec.field[:2] @ moved
+        axes = np.degrees(np.arctan2((two - one / 2) * 2 / np.sqrt(3), one))
+        best = float(turns[np.argmin(np.abs((axes - axis_deg + 180.0) % 360.0 - 180.0))])
+    return replace(spec, qrs=turned(spec.qrs, rotation(0.0, 0.0, best)))
 
 
 def normal_heart(rng: np.random.Generator, rhythm: Rhythm, noise: Noise, filters: Filters) -> HeartSpec:

@@ -13,6 +13,8 @@ from ecg.synth.rhythms import Rhythm
 
 
 def rate(low_bpm: float, high_bpm: float, breathing: tuple[float, float] = (0.0, 0.04)) -> Change:
+    """A sinus rhythm of another rate and another swing with breathing."""
+
     def change(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
         swing = float(rng.uniform(*breathing))
         return _at_rate(spec, replace(spec.rhythm, rate_bpm=float(rng.uniform(low_bpm, high_bpm)), breathing=swing))
@@ -28,6 +30,8 @@ def _at_rate(spec: HeartSpec, rhythm: Rhythm) -> HeartSpec:
 
 
 def ectopic(kind: str, every: int = 0) -> Change:
+    """Early beats: from an atrium ("pac") or a ventricle ("pvc", "bigeminy", "trigeminy")."""
+
     def change(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
         rhythm = replace(
             spec.rhythm, kind=kind, every=every, prematurity=float(rng.uniform(0.55, 0.72)),
@@ -58,6 +62,7 @@ def with_ectopic(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
 
 
 def fibrillation(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """Atrial fibrillation: irregular beats, no P, fibrillatory waves largest in V1."""
     rhythm = replace(spec.rhythm, kind="fibrillation", rate_bpm=float(rng.uniform(55, 140)))
     size = float(rng.uniform(0.015, 0.075))
     wave = AtrialActivity(float(rng.uniform(5.0, 8.0)), (-0.5 * size, 0.6 * size, -1.0 * size), steady=False)
@@ -65,6 +70,7 @@ def fibrillation(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
 
 
 def flutter(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """Atrial flutter, 2:1 to 4:1 or varying: a sawtooth, negative in the inferior leads."""
     atrial_bpm = float(rng.uniform(240, 330))
     ratio = int(rng.choice([2, 3, 4], p=[0.35, 0.2, 0.45]))
     rhythm = replace(
@@ -77,16 +83,19 @@ def flutter(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
 
 
 def supraventricular(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """A fast regular rhythm without visible P waves."""
     rhythm = replace(spec.rhythm, kind="supraventricular", rate_bpm=float(rng.uniform(145, 210)), breathing=0.0)
     return replace(_at_rate(spec, replace(rhythm, jitter=0.004)), atrial=())
 
 
 def first_degree(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """PR above 0.2 s."""
     rhythm = replace(spec.rhythm, rate_bpm=min(spec.rhythm.rate_bpm, 95.0))
     return replace(_at_rate(spec, rhythm), pr_s=float(rng.uniform(0.215, 0.32))).tagged("LPR")
 
 
 def second_degree(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """Mobitz I or II: some P waves are not conducted."""
     kind = str(rng.choice(["mobitz1", "mobitz2"]))
     every = int(rng.integers(3, 6)) if kind == "mobitz1" else int(rng.choice([2, 2, 3, 4]))
     atrial = float(rng.uniform(60, 90))
@@ -96,6 +105,7 @@ def second_degree(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
 
 
 def third_degree(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """Atria and ventricles beat on their own; half of the escapes come from a ventricle."""
     rhythm = Rhythm("complete_block", rate_bpm=float(rng.uniform(30, 48)), atrial_bpm=float(rng.uniform(65, 105)))
     spec = _at_rate(spec, rhythm)
     if rng.uniform() < 0.5:  # the escape comes from a ventricle
@@ -113,6 +123,7 @@ _PACED_S, _PACED = 0.165, (
 
 
 def pacemaker(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """Ventricular pacing from the apex, alone or behind paced atria."""
     kind = str(rng.choice(["paced", "paced_atrial"]))
     rhythm = Rhythm(kind, rate_bpm=float(rng.uniform(60, 85)), breathing=0.0, jitter=0.0)
     spec = _at_rate(blocked(spec, _PACED, _PACED_S, float(rng.uniform(0.15, 0.185)), rng), rhythm)

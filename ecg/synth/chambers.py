@@ -23,6 +23,7 @@ from ecg.synth.dipole import bell
 
 
 def lvh(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """Voltages above Sokolow-Lyon or Cornell; half of the hearts with strain."""
     grow = np.diag([rng.uniform(1.1, 1.4), rng.uniform(0.85, 1.2), rng.uniform(1.2, 1.6)])
     qrs_s = min(spec.qrs_s * 1.12, 0.118)
     spec = replace(spec, qrs=tuple(w.turned(grow).stretched(qrs_s / spec.qrs_s) for w in spec.qrs), qrs_s=qrs_s)
@@ -37,6 +38,7 @@ def lvh(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
 
 
 def rvh(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """Right axis, a tall R in V1, T inverted in V1 to V3."""
     right = float(rng.uniform(0.6, 1.1))
     lobe = bell(0.60 * spec.qrs_s, 0.011, (-0.70 * right, 0.25 * right, -1.15 * right))
     flat = np.diag([0.75, 0.75, 0.45])
@@ -48,6 +50,8 @@ def rvh(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
 
 
 def voltage(low: bool) -> Change:
+    """Limb leads below 0.5 mV from peak to peak, or all leads larger."""
+
     def change(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
         bottom, top = qrs_range_mv(spec)
         limb = float((top - bottom)[:6].max())

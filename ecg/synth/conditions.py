@@ -1,4 +1,4 @@
-"""All conditions that a heart can be given, by PTB-XL's SCP codes: which belong together, and how often each is drawn."""
+"""All conditions that a heart can be given, by PTB-XL's SCP codes: what excludes what, how often each is drawn."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from ecg.synth.anatomy import Change, HeartSpec, normal_recovery, notched, pertu
 from ecg.synth.dipole import Wave, Waves, as_vector, bell, rotation
 
 # Lobes over a QRS of the duration given.
-_LBBB_S, _LBBB = 0.150, (
+_LBBB_S, _LBBB = 0.160, (
     bell(0.026, 0.013, (0.14, 0.04, -0.10)),
     bell(0.056, 0.018, (0.66, 0.30, 0.90)),
     bell(0.088, 0.017, (0.55, 0.10, 0.80)),
@@ -25,7 +25,7 @@ _RBBB_S, _RBBB = 0.135, (
     bell(0.0370, 0.0090, (0.72, 0.34, 0.02)),
     bell(0.0450, 0.0075, (0.52, 0.22, 0.08)),
     bell(0.0600, 0.0120, (-0.16, -0.02, 0.18)),
-    bell(0.0920, 0.0170, (-0.48, -0.06, -0.52)),
+    bell(0.0920, 0.0170, (-0.56, -0.05, -0.66)),
 )  # fmt: skip
 LAFB_S, LAFB = 0.095, (
     bell(0.0260, 0.0085, (0.08, 0.16, -0.20)),
@@ -66,17 +66,20 @@ def blocked(spec: HeartSpec, lobes: Waves, lobes_s: float, qrs_s: float, rng: np
 
 
 def clbbb(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """QRS of 0.13 s and more, notched to the left, no septal Q; ST and T the other way."""
     spec = blocked(spec, _LBBB, _LBBB_S, float(rng.uniform(0.13, 0.175)), rng)
     t, st = float(rng.uniform(0.35, 0.6)), float(rng.uniform(0.10, 0.25))
     return replace(spec, recovery=discordant(spec.qrs, spec.qrs_s, spec.qt_s, t, st))
 
 
 def ilbbb(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """The left block's shape in 0.11 to 0.12 s."""
     spec = blocked(spec, _LBBB, _LBBB_S, float(rng.uniform(0.11, 0.119)), rng)
     return replace(spec, recovery=discordant(spec.qrs, spec.qrs_s, spec.qt_s, 0.2, 0.08))
 
 
 def crbbb(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """QRS of 0.12 s and more; late forces to the right and the front (rsR' in V1, wide S in I and V6)."""
     spec = blocked(spec, _RBBB, _RBBB_S, float(rng.uniform(0.122, 0.158)), rng)
     spec = with_axis(spec, float(rng.uniform(-15, 85)))
     # T against the late forces: inverted in V1 and V2, upright to the left.
@@ -85,18 +88,21 @@ def crbbb(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
 
 
 def irbbb(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """A small late force to the right and the front, QRS below 0.12 s."""
     qrs_s = float(rng.uniform(0.098, 0.118))
     late = bell(qrs_s * 0.80, 0.010, (-0.28 * rng.uniform(0.7, 1.3), -0.03, -0.30 * rng.uniform(0.7, 1.3)))
     return replace(spec, qrs=(*spec.qrs, late), qrs_s=qrs_s)
 
 
 def ivcd(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """A wide, notched QRS of no bundle's shape."""
     qrs_s = float(rng.uniform(0.112, 0.14))
     qrs = tuple(w.stretched(qrs_s / spec.qrs_s) for w in spec.qrs)
     return notched(replace(spec, qrs=qrs, qrs_s=qrs_s), rng, 0.15)
 
 
 def wpw(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """Short PR, delta wave, wide QRS."""
     early_s = float(rng.uniform(0.03, 0.05))
     way = np.array([(0.35, 0.25, -0.45), (0.45, 0.15, 0.30), (0.40, -0.35, -0.10)][int(rng.integers(3))])
     # It rises slowly and hands over to the QRS without a dip between them.
@@ -109,6 +115,8 @@ def wpw(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
 
 
 def fascicle(lobes: Waves, lobes_s: float, low_deg: float, high_deg: float) -> Change:
+    """A fascicular block with its frontal axis within the bounds; beside CRBBB only the axis turns."""
+
     def change(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
         axis = float(rng.uniform(low_deg, high_deg))
         if "CRBBB" in spec.codes:  # bifascicular: the right block keeps its late forces

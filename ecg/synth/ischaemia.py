@@ -23,6 +23,7 @@ def infarct_ages() -> tuple[str, ...]:
 
 
 def infarct(code: str) -> Change:
+    """An infarction of the territory: lost forces and Q waves, ST and T by its age."""
     toward = np.array(_TERRITORY[code]) / np.linalg.norm(_TERRITORY[code])
 
     def change(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
@@ -82,6 +83,7 @@ _ISCHAEMIA: Final[dict[str, Vector]] = {
 
 
 def ischaemia(code: str) -> Change:
+    """ST depression, T inversion or both, in the leads that face the region."""
     toward = np.array(_ISCHAEMIA[code]) / np.linalg.norm(_ISCHAEMIA[code])
 
     def change(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
@@ -98,6 +100,8 @@ def ischaemia(code: str) -> Change:
 
 
 def st_shift(sign: float) -> Change:
+    """ST raised (sign 1) or lowered (-1) without a territory."""
+
     def change(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
         way = np.array([0.6, 0.4, -0.5 if sign > 0 else -0.3])
         size = float(rng.uniform(0.1, 0.18))
@@ -109,10 +113,12 @@ def st_shift(sign: float) -> Change:
 
 
 def flat_t(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """Low T waves."""
     return replace(spec, recovery=scaled(spec.recovery, float(rng.uniform(0.05, 0.3))))
 
 
 def inverted_t(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """T waves upside down."""
     return replace(spec, recovery=scaled(spec.recovery, -float(rng.uniform(0.5, 1.2))))
 
 
@@ -135,4 +141,5 @@ def digitalis(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
 
 
 def long_qt(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
+    """QTc of 0.485 s and more."""
     return with_qtc(spec, float(rng.uniform(0.485, 0.57)) + max(spec.qrs_s - 0.1, 0.0))
