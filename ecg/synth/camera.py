@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ecg.page import LATTICE_MM, U8, Sheet
+from ecg.page import F32, LATTICE_MM, U8, Sheet
 from ecg.synth.backgrounds import background, finger
 from ecg.synth.develop import develop, moire
 from ecg.synth.lens import EDGE_NODES, STRIDE_PX, Pinhole, PixelMap, pixel_map, place
@@ -24,46 +24,63 @@ _STRIP_ROWS = 64  # a strip of the photo fits the processor's cache
 _OVERSAMPLING = 1.15  # page pixels a photo pixel, at most
 
 
-def _raster_for(page: PrintedPage, px_per_mm: float, show_through: float) -> U8:
-    """The page (h, w, 4) at about the photo's resolution (sampling a finer one would alias); the fourth is cover."""
-    rgb = page.rgb
+def _raster_for(page: PrintedPage, px_per_mm: float, show_through: float) -> tuple[U8, F32]:
+    """The page (h, w, 4) at about the photo's resolution (sampling a finer one would alias), the fourth channel its
+    cover; and its px per mm in x and y."""
+    rgb, scale = page.rgb, np.array([page.px_per_mm, page.px_per_mm], np.float32)
     shrink = px_per_mm * _OVERSAMPLING / page.px_per_mm
+    while shrink < 0.62:  # exact halves are quick
+        h, w = rgb.shape[0] // 2, rgb.shape[1] // 2
+        rgb = np.asarray(cv2.resize(rgb[: 2 * h, : 2 * w], (w, h), interpolation=cv2.INTER_AREA), np.uint8)
+        shrink, scale = shrink * 2, scale * np.float32(0.5)
     if shrink < 0.95:
-        size = (max(round(rgb.shape[1] * shrink), 8), max(round(rgb.shape[0] * shrink), 8))
-        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+        h, w = rgb.shape[:2]
+        size = (max(round(w * shrink), 8), max(round(h * shrink), 8))
+        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        scale = np.asarray(scale * [size[0] / w, size[1] / h], np.float32)
     if show_through > 0:
         back = cv2.GaussianBlur(rgb[:, ::-1], (0, 0), 0.35 * px_per_mm)
         rgb = np.asarray(cv2.addWeighted(rgb, 1.0, back, show_through, -show_through * 245), np.uint8)
-    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA), np.uint8)
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA), np.uint8), scale
 
 
-def _strip_over(rgba: U8, behind: U8) -> U8:
+def _strip_over(rgba: U8, behind: U8, row0: int) -> U8:
     """A strip of the sheet, colours already times cover, over what lies behind."""
     alpha = rgba[..., 3]
     rgb = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), np.uint8)
     if alpha.min() == 255:
         return rgb
+    table = _rows_of(behind, row0, row0 + len(rgba), rgba.shape[1])
     if not alpha.any():
-        return behind
+        return table
     clear = cv2.cvtColor(cv2.bitwise_not(alpha), cv2.COLOR_GRAY2RGB)
-    return np.asarray(cv2.add(rgb, cv2.multiply(behind, clear, scale=1 / 255)), np.uint8)
+    return np.asarray(cv2.add(rgb, cv2.multiply(table, clear, scale=1 / 255)), np.uint8)
 
 
-def _expose(pm: PixelMap, raster: U8, behind: U8, field: LightField | None, exposure: float) -> U8:
+def _rows_of(half: U8, row0: int, row1: int, width: int) -> U8:
+    """Rows row0 to row1 (row0 even) of a picture kept at half its size."""
+    first = max(row0 // 2 - 1, 0)
+    block = half[first : -(-row1 // 2) + 1]
+    up = cv2.resize(block, (width, 2 * block.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(up[row0 - 2 * first :][: row1 - row0], np.uint8)
+
+
+def _expose(pm: PixelMap, page_px: tuple[U8, F32], behind: U8, field: LightField | None, exposure: float) -> U8:
     """Sample the sheet through the map, lay it over the background, and light both: (H, W, 3), strip by strip."""
-    scale = np.array([raster.shape[1] / pm.size_mm[0], raster.shape[0] / pm.size_mm[1]], np.float32)
+    raster, scale = page_px
     source = pm.page_mm * scale - np.float32(0.5)  # px of the raster at the nodes
-    out = np.empty((pm.size_px[1], pm.size_px[0], 3), np.uint8)
-    for row0 in range(0, pm.size_px[1], _STRIP_ROWS):
-        row1 = min(row0 + _STRIP_ROWS, pm.size_px[1])
+    width, height = pm.size_px
+    out = np.empty((height, width, 3), np.uint8)
+    for row0 in range(0, height, _STRIP_ROWS):
+        row1 = min(row0 + _STRIP_ROWS, height)
         xy = pm.dense(source, row0, row1)
         rgba = cv2.remap(raster, xy, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0,) * 4)
-        strip = _strip_over(np.asarray(rgba, np.uint8), behind[row0:row1])
+        strip = _strip_over(np.asarray(rgba, np.uint8), behind, row0)
         if field is not None:
             lit = cv2.multiply(strip, pm.dense(field.gain, row0, row1), scale=exposure, dtype=cv2.CV_32F)
             if field.add is not None:
                 lit = cv2.scaleAdd(pm.dense(field.add, row0, row1), 255.0, lit)
-            strip = np.clip(lit, 0, 255).astype(np.uint8)
+            strip = np.asarray(cv2.convertScaleAbs(lit), np.uint8)  # never negative: this rounds and clips
         out[row0:row1] = strip
     return out
 
@@ -108,10 +125,12 @@ def _moire_over(rgb: U8, pm: PixelMap, pitch_mm: float, rng: np.random.Generator
 
 
 def _behind(shot: Shot, pm: PixelMap, pinhole: Pinhole, rng: np.random.Generator) -> U8:
+    """The background at half the photo's size: nobody looks at it closely."""
+    half = pinhole.halved()
     inner = pm.on_sheet[EDGE_NODES - 1 : 1 - EDGE_NODES, EDGE_NODES - 1 : 1 - EDGE_NODES]
     if inner.all():  # nothing of the table is seen
-        return np.zeros((pm.size_px[1], pm.size_px[0], 3), np.uint8)
-    return background(shot.background, pinhole, shot.things, shot.sheets, rng)
+        return np.zeros((half.size_px[1], half.size_px[0], 3), np.uint8)
+    return background(shot.background, half, shot.things, shot.sheets, rng)
 
 
 def photograph(page: PrintedPage, shot: Shot, rng: np.random.Generator) -> Photograph:

@@ -48,39 +48,36 @@ class Development:
     mono: str = ""
 
 
-@lru_cache(maxsize=1)
-def _noise_tile() -> tuple[U8, U8]:
-    """Two tiles (fine, coarse) of noise around 128 with standard deviation 24, drawn once a process."""
-    rng = np.random.default_rng(20240501)
+@lru_cache(maxsize=4)
+def _noise_tile(coarse: int) -> U8:
+    """A tile of noise around 128 with standard deviation 24, drawn once a process; ``coarse`` 0 (white) to 3."""
+    rng = np.random.default_rng([20240501, coarse])
     fine = rng.standard_normal((_TILE_ROWS, _TILE_COLS, 3), dtype=np.float32)
     fine = fine * 0.75 + fine[..., 1:2] * 0.65  # mostly brightness, some colour
-    coarse = np.asarray(cv2.GaussianBlur(rng.standard_normal(fine.shape, dtype=np.float32), (0, 0), 1.1))
-    coarse = coarse * 0.5 + coarse[..., 1:2] * 0.9
-    out = [np.clip(n / n.std() * 24 + 128.5, 0, 255).astype(np.uint8) for n in (fine, coarse)]
-    return out[0], out[1]
+    grain = np.asarray(cv2.GaussianBlur(rng.standard_normal(fine.shape, dtype=np.float32), (0, 0), 1.1))
+    grain = grain * 0.6 + grain[..., 1:2] * 0.8
+    noise = fine / fine.std() * (3 - coarse) + grain / grain.std() * coarse
+    return np.asarray(np.clip(noise / noise.std() * 24 + 128.5, 0, 255), np.uint8)
 
 
-def _noise_like(rgb: U8, coarse: bool, rng: np.random.Generator) -> U8:
-    """Noise of the picture's shape: pieces of the tile laid side by side, each at its own place."""
-    tile = _noise_tile()[int(coarse)]
+def add_noise(rgb: U8, dev: Development, rng: np.random.Generator) -> U8:
+    """Sensor noise: pieces of a tile laid side by side, each from its own place."""
+    level = float(np.hypot(dev.noise, dev.colour_noise))
+    if level < 0.2:
+        return rgb
+    share = (dev.noise * dev.coarse + dev.colour_noise) / (dev.noise + dev.colour_noise)
+    tile = _noise_tile(round(3 * min(share, 1.0)))
+    k = level / 24
     h, w = rgb.shape[:2]
     out = np.empty_like(rgb)
-    rows, cols = 192, 768
+    rows, cols = 192, 1024
     for y in range(0, h, rows):
         for x in range(0, w, cols):
             ny, nx = min(rows, h - y), min(cols, w - x)
             oy, ox = int(rng.integers(_TILE_ROWS - ny + 1)), int(rng.integers(_TILE_COLS - nx + 1))
-            out[y : y + ny, x : x + nx] = tile[oy : oy + ny, ox : ox + nx]
+            piece = tile[oy : oy + ny, ox : ox + nx]
+            out[y : y + ny, x : x + nx] = cv2.addWeighted(rgb[y : y + ny, x : x + nx], 1.0, piece, k, -128 * k)
     return out
-
-
-def add_noise(rgb: U8, dev: Development, rng: np.random.Generator) -> U8:
-    """Sensor noise, fine and coarse."""
-    for coarse, level in ((False, dev.noise * (1 - dev.coarse)), (True, dev.noise * dev.coarse + dev.colour_noise)):
-        if level > 0.2:
-            k = level / 24
-            rgb = np.asarray(cv2.addWeighted(rgb, 1.0, _noise_like(rgb, coarse, rng), k, -128 * k), np.uint8)
-    return rgb
 
 
 def _motion_kernel(length_px: float, angle_deg: float) -> F32:

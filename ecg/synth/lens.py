@@ -58,18 +58,17 @@ class Pinhole:
     k1: float
     k2: float
 
-    def to_ideal(self, px: NDArray[np.floating]) -> F64:
-        """Photo px (..., 2) to ideal px."""
-        centre, scale = self._lens()
-        n = (np.asarray(px, np.float64) - centre) / scale
-        r2 = (n * n).sum(axis=-1, keepdims=True)
-        return np.asarray(centre + scale * n * (1 + r2 * (self.k1 + self.k2 * r2)))
+    def halved(self) -> Pinhole:
+        """The same view at half the size (frames have even sides)."""
+        shrink = np.array([[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]])
+        w, h = self.size_px
+        return Pinhole(shrink @ self.homography, self.eye_mm, (w // 2, h // 2), self.k1, self.k2)
 
     def from_ideal(self, ideal: NDArray[np.floating]) -> F64:
         """Ideal px (..., 2) to photo px."""
         centre, scale = self._lens()
-        n = (np.asarray(ideal, np.float64) - centre) / scale
-        r = np.minimum(np.sqrt((n * n).sum(axis=-1, keepdims=True)), 4.0)
+        n = np.clip((np.asarray(ideal, np.float64) - centre) / scale, -1e6, 1e6)
+        r = np.minimum(np.sqrt((n * n).sum(axis=-1, keepdims=True)), 1.6)  # well beyond the frame's corners
         d = r.copy()
         for _ in range(6):
             d2 = d * d
@@ -268,6 +267,30 @@ class PixelMap:
         return px
 
 
+def _table_grid(pinhole: Pinhole) -> tuple[F32, F32]:
+    """Table mm x and y (gh, gw) under the nodes of a pixel map."""
+    w, h = pinhole.size_px
+    origin = (STRIDE_PX - 1) / 2 - STRIDE_PX * EDGE_NODES
+    half = np.hypot(w, h) / 2
+    n = [
+        ((np.arange(-(-s // STRIDE_PX) + 2 * EDGE_NODES) * STRIDE_PX + origin - (s - 1) / 2) / half).astype(np.float32)
+        for s in (w, h)
+    ]
+    nx, ny = n[0][None, :], n[1][:, None]
+    r2 = nx * nx + ny * ny
+    bent = 1 + r2 * (np.float32(pinhole.k1) + np.float32(pinhole.k2) * r2)
+    px, py = nx * bent, ny * bent
+    # Table mm from the lens's own units, scaled so that the denominator is positive in front of the camera.
+    units = np.array([[half, 0, (w - 1) / 2], [0, half, (h - 1) / 2], [0, 0, 1]])
+    m = np.linalg.inv(pinhole.homography) @ units
+    m = (m / m[2, 2]).astype(np.float32)
+    den = 1 / np.maximum(m[2, 0] * px + m[2, 1] * py + 1, np.float32(1e-3))
+    return (
+        np.asarray((m[0, 0] * px + m[0, 1] * py + m[0, 2]) * den),
+        np.asarray((m[1, 0] * px + m[1, 1] * py + m[1, 2]) * den),
+    )
+
+
 def _remap(src: F32, u: F32, v: F32) -> F32:
     return np.asarray(cv2.remap(src, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
@@ -276,29 +299,25 @@ def pixel_map(surface: Surface, pinhole: Pinhole) -> PixelMap:
     """The exact map of what ``pinhole`` sees of ``surface``."""
     surface, g = without_overlap(surface, pinhole)
     w, h = pinhole.size_px
-    origin = (STRIDE_PX - 1) / 2 - STRIDE_PX * EDGE_NODES
-    xs, ys = (np.arange(-(-s // STRIDE_PX) + 2 * EDGE_NODES) * STRIDE_PX + origin for s in (w, h))
-    px = np.stack(np.broadcast_arrays(xs[None, :], ys[:, None]), axis=-1)
-    table = _apply(np.linalg.inv(pinhole.homography) * np.sign(np.linalg.det(pinhole.homography)), pinhole.to_ideal(px))
+    table = _table_grid(pinhole)
     if not g.any():
-        return PixelMap(table.astype(np.float32), (w, h), surface.size_mm, pinhole, surface, g)
+        return PixelMap(np.dstack(table), (w, h), surface.size_mm, pinhole, surface, g)
     # Work in mesh units, kept near the mesh: far away only the sign of "off the sheet" counts.
-    node = ((table - [surface.x0_mm, surface.y0_mm]) / STEP_MM).astype(np.float32)
     ny, nx = g.shape[:2]
-    far = np.float32(40)
-    tu = np.clip(node[..., 0], -far, nx + far)
-    tv = np.clip(node[..., 1], -far, ny + far)
+    k, far = np.float32(1 / STEP_MM), np.float32(40)
+    tu = np.clip((table[0] - np.float32(surface.x0_mm)) * k, -far, nx + far)
+    tv = np.clip((table[1] - np.float32(surface.y0_mm)) * k, -far, ny + far)
     g = g * np.float32(1 / STEP_MM)
     a, b, c, d, det = _jacobian(g)
     inverse = np.asarray(np.dstack([d, -b, -c, a]) / np.maximum(det, MIN_STRETCH)[..., None], np.float32)
-    s = _remap(g, tu, tv)
-    u, v = tu - s[..., 0], tv - s[..., 1]
-    for turn in range(5):
-        s = _remap(g, u, v)
-        ru, rv = u + s[..., 0] - tu, v + s[..., 1] - tv
-        if turn < 3:
-            m = _remap(inverse, u, v)
-        u -= m[..., 0] * ru + m[..., 1] * rv
-        v -= m[..., 2] * ru + m[..., 3] * rv
+    su, sv = cv2.split(_remap(g, tu, tv))
+    u, v = tu - su, tv - sv
+    for turn in range(4):
+        su, sv = cv2.split(_remap(g, u, v))
+        ru, rv = u + su - tu, v + sv - tv
+        if turn < 2:
+            m = cv2.split(_remap(inverse, u, v))
+        u -= m[0] * ru + m[1] * rv
+        v -= m[2] * ru + m[3] * rv
     page = np.dstack([u * np.float32(STEP_MM) + np.float32(surface.x0_mm), v * STEP_MM + np.float32(surface.y0_mm)])
     return PixelMap(page.astype(np.float32), (w, h), surface.size_mm, pinhole, surface, g * np.float32(STEP_MM))

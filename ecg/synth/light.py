@@ -91,18 +91,45 @@ def _lamp_at(lamp: Lamp, centre_mm: tuple[float, float]) -> tuple[float, float, 
     )
 
 
-def _lit(
-    lamp: Lamp, pos: F32, sx: F32, sy: F32, nz: F32, centre_mm: tuple[float, float]
-) -> tuple[F32, tuple[F32, F32, F32]]:
-    """Lambert's law for a point light, 1 on flat paper in the middle of the frame; and the unit rays to the lamp."""
-    lx, ly, lz = _lamp_at(lamp, centre_mm)
-    dx, dy = np.float32(lx) - pos[..., 0], np.float32(ly) - pos[..., 1]
-    inv = np.float32(1) / np.sqrt(dx * dx + dy * dy + np.float32(lz * lz))
-    rx, ry, rz = (np.asarray(c, np.float32) for c in (dx * inv, dy * inv, inv * np.float32(lz)))
-    cos = np.maximum(nz * rz - sx * rx - sy * ry, 0)
-    reference = lz / lamp.distance_mm**3
-    lit = np.asarray(cos * inv * inv * np.float32(lamp.strength / reference))
-    return lit, (rx, ry, rz)
+@dataclass(frozen=True, eq=False)
+class _Relief:
+    """The visible surface at the nodes: slopes (gh, gw) and the normal's height; None where the sheet is flat."""
+
+    sx: F32
+    sy: F32
+    nz: F32
+
+    def facing(self, x: F32, y: F32, z: F32) -> F32:
+        """Normal times the vector (x, y, z)."""
+        return np.asarray(self.nz * z - self.sx * x - self.sy * y)
+
+
+def _coarse_mm(pm: PixelMap) -> F32:
+    """Page mm at every eighth node, for what varies slowly."""
+    size = (max(pm.page_mm.shape[1] // 8, 4), max(pm.page_mm.shape[0] // 8, 4))
+    return np.asarray(cv2.resize(pm.page_mm, size, interpolation=cv2.INTER_LINEAR))
+
+
+def _rays(pm: PixelMap, at_mm: tuple[float, float, float]) -> tuple[F32, F32]:
+    """Unit rays (h, w, 3) from the table to a point, and 1 / distance (h, w), at every eighth node."""
+    mm = _coarse_mm(pm)
+    dx, dy = np.float32(at_mm[0]) - mm[..., 0], np.float32(at_mm[1]) - mm[..., 1]
+    inv = np.float32(1) / np.sqrt(dx * dx + dy * dy + np.float32(at_mm[2] ** 2))
+    return np.dstack([dx * inv, dy * inv, inv * np.float32(at_mm[2])]), np.asarray(inv)
+
+
+def _upsampled(coarse: F32, shape: tuple[int, int]) -> tuple[F32, ...]:
+    full = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return tuple(np.asarray(c) for c in cv2.split(full))
+
+
+def _lit(pm: PixelMap, lamp: Lamp, relief: _Relief | None, centre_mm: tuple[float, float]) -> F32:
+    """Lambert's law for a point light (gh, gw): its strength on flat paper in the middle of the frame."""
+    at = _lamp_at(lamp, centre_mm)
+    rays, inv = _rays(pm, at)
+    rays = rays * (inv * inv * np.float32(lamp.strength * lamp.distance_mm**3 / at[2]))[..., None]
+    x, y, z = _upsampled(rays, pm.page_mm.shape[:2])
+    return z if relief is None else np.maximum(relief.facing(x, y, z), 0)
 
 
 def _on_mesh(pm: PixelMap, field: F32) -> F32:
@@ -167,21 +194,23 @@ def _shadow_mask(shape: tuple[int, int], shadow: Shadow, rng: np.random.Generato
 
 def _contact_shadow(pm: PixelMap, lighting: Lighting, on: F32) -> F32:
     """How dark the table is beside the sheet, 0..1 (gh, gw): the edge's own height throws it."""
-    scale = pm.scale_px_per_mm() / STRIDE_PX  # grid nodes a millimetre
-    out = cv2.GaussianBlur(on, (0, 0), max(2.0 * scale, 0.8)) * np.float32(0.35)
+    small = (on.shape[1] // 2, on.shape[0] // 2)
+    cover = cv2.resize(on, small, interpolation=cv2.INTER_AREA)
+    scale = pm.scale_px_per_mm() / (2 * STRIDE_PX)  # pixels of the small picture a millimetre
+    out = cv2.GaussianBlur(cover, (0, 0), float(np.clip(2.0 * scale, 0.8, 8))) * np.float32(0.35)
     if lighting.lamps:
         lamp = lighting.lamps[0]
         el, az = np.deg2rad([max(lamp.elevation_deg, 15), lamp.azimuth_deg])
-        lift = 0.6 + 0.5 * float(np.median(np.abs(pm.surface.z_mm)))  # mm above the table, roughly
+        lift = 0.6 + 0.5 * float(np.median(np.abs(pm.surface.z_mm[::8, ::8])))  # mm above the table, roughly
         h = pm.pinhole.homography
         c = np.array([*_middle_mm(pm), 1.0])
-        step = lift / np.tan(el)
+        step = min(lift / np.tan(el), 25.0)
         a, b = h @ c, h @ (c - [step * np.cos(az), step * np.sin(az), 0])
-        dx, dy = (b[:2] / b[2] - a[:2] / a[2]) / STRIDE_PX
-        moved = cv2.warpAffine(on, np.array([[1, 0, dx], [0, 1, dy]]), on.shape[::-1])
-        blurred = cv2.GaussianBlur(moved, (0, 0), max(0.35 * step * scale, 0.8))
+        dx, dy = (b[:2] / b[2] - a[:2] / a[2]) / (2 * STRIDE_PX)
+        moved = cv2.warpAffine(cover, np.array([[1, 0, dx], [0, 1, dy]]), small)
+        blurred = cv2.GaussianBlur(moved, (0, 0), float(np.clip(0.35 * step * scale, 0.8, 8)))
         out = np.maximum(out, blurred * np.float32(0.35 * (1 - lighting.ambient) + 0.2))
-    return np.asarray(out)
+    return np.asarray(cv2.resize(out, on.shape[::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def _middle_mm(pm: PixelMap) -> tuple[float, float]:
@@ -229,74 +258,84 @@ def _stain(pm: PixelMap, stain: Stain, rng: np.random.Generator) -> F32:
 
 def _uneven(lighting: Lighting, shape: tuple[int, int], rng: np.random.Generator) -> F32:
     """Slow variation of the light and the lens's darker corners (gh, gw)."""
-    out = np.ones(shape, np.float32)
+    small = (shape[0] // 4, shape[1] // 4)
+    out = np.ones(small, np.float32)
     if lighting.uneven:
-        out += smooth_noise(shape, max(shape) * rng.uniform(0.35, 1.0), rng) * np.float32(lighting.uneven)
+        out += smooth_noise(small, max(small) * rng.uniform(0.35, 1.0), rng) * np.float32(lighting.uneven)
     if lighting.vignette:
-        y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]
-        x = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :]
+        y = np.linspace(-1, 1, small[0], dtype=np.float32)[:, None]
+        x = np.linspace(-1, 1, small[1], dtype=np.float32)[None, :]
         out *= 1 - np.float32(lighting.vignette / 2) * (x * x + y * y)
-    return np.asarray(np.maximum(out, np.float32(0.1)))
+    out = np.maximum(out, np.float32(0.1))
+    return np.asarray(cv2.resize(out, shape[::-1], interpolation=cv2.INTER_LINEAR))
+
+
+def _relief(pm: PixelMap, on: F32, rng: np.random.Generator) -> tuple[_Relief | None, F32]:
+    """The visible relief, and what creases do to the paper's own brightness (gh, gw)."""
+    if not pm.surface.z_mm.any():
+        return None, np.zeros_like(on)
+    fields = np.dstack([pm.surface.slope, _crease_wear(pm, rng)])
+    sx, sy, wear = (np.asarray(c, np.float32) for c in cv2.split(_on_mesh(pm, fields)))
+    sx, sy = np.asarray(sx * on, np.float32), np.asarray(sy * on, np.float32)
+    nz = np.sqrt(np.maximum(1 - sx * sx - sy * sy, np.float32(0.05)))
+    return _Relief(sx, sy, nz), np.multiply(wear, on, dtype=np.float32)
 
 
 def light_field(pm: PixelMap, lighting: Lighting, rng: np.random.Generator) -> LightField:
     """The light on everything that the photo shows, 1 on average on the visible sheet."""
-    shape = pm.page_mm.shape[:2]
-    on_sheet = pm.on_sheet
-    on = on_sheet.astype(np.float32)
-    bent = bool(pm.surface.z_mm.any())
-    flat = np.zeros(shape, np.float32)
-    sx, sy, wear = flat, flat, flat
-    if bent:
-        normals = np.dstack([pm.surface.slope, _crease_wear(pm, rng)])
-        seen = _on_mesh(pm, np.asarray(normals, np.float32)) * on[..., None]
-        sx, sy, wear = seen[..., 0], seen[..., 1], seen[..., 2]
-    nz = np.sqrt(np.maximum(1 - sx * sx - sy * sy, np.float32(0.05)))
+    shape = (pm.page_mm.shape[0], pm.page_mm.shape[1])
+    on = pm.on_sheet.astype(np.float32)
+    relief, wear = _relief(pm, on, rng)
     centre = _middle_mm(pm)
-    gain = np.empty((*shape, 3), np.float32)
-    gain[:] = np.array(lighting.ambient_tint, np.float32) * np.float32(lighting.ambient)
-    if bent:  # a valley sees less of the sky
-        gain *= (np.float32(0.5) + nz * np.float32(0.5))[..., None]
-    shine = np.zeros(shape, np.float32)
+    planes = [np.full(shape, lighting.ambient * t, np.float32) for t in lighting.ambient_tint]
+    if relief is not None:  # a slope sees less of the sky
+        sky = relief.nz * np.float32(0.5) + np.float32(0.5)
+        planes = [p * sky for p in planes]
+    shine = None
     for k, lamp in enumerate(lighting.lamps):
-        lit, rays = _lit(lamp, pm.page_mm, sx, sy, nz, centre)
-        if k == 0:  # shadows are cast by the strongest lamp
-            for shadow in lighting.shadows:
-                lit *= 1 - _shadow_mask(shape, shadow, rng) * np.float32(shadow.depth)
-        gain += lit[..., None] * np.array(lamp.tint, np.float32)
-        if lighting.gloss:
-            shine += _gloss(pm, rays, sx, sy, nz) * np.float32(lighting.gloss * lamp.strength)
-    gain *= _uneven(lighting, shape, rng)[..., None]
-    gain *= (1 - _contact_shadow(pm, lighting, on) * (1 - on))[..., None]
+        lit = _lit(pm, lamp, relief, centre)
+        for shadow in lighting.shadows if k == 0 else ():  # cast by the strongest lamp
+            lit *= 1 - _shadow_mask(shape, shadow, rng) * np.float32(shadow.depth)
+        planes = [p + lit * np.float32(t) for p, t in zip(planes, lamp.tint, strict=True)]
+        if lighting.gloss and k == 0:
+            shine = _gloss(pm, lamp, relief, centre) * np.float32(lighting.gloss * lamp.strength) * on
+    common = _uneven(lighting, shape, rng)
+    if not on.all():
+        common *= 1 - _contact_shadow(pm, lighting, on) * (1 - on)
+    if relief is not None:
+        common *= 1 + wear * np.float32(0.25 * lighting.wear)
+    common *= np.float32(1 / _mean_light(planes, common, pm.on_sheet))
+    gain = cv2.merge([p * common for p in planes])
     for stain in lighting.stains:
-        gain *= np.where(on_sheet[..., None], _stain(pm, stain, rng), 1)
-    if bent:
-        gain *= (1 + wear * np.float32(0.25 * lighting.wear))[..., None]
-    return LightField(_normalised(gain, pm), _added(shine, lighting, on, rng))
+        gain *= np.where(pm.on_sheet[..., None], _stain(pm, stain, rng), 1)
+    return LightField(np.asarray(gain, np.float32), _added(shine, lighting, on, rng))
 
 
-def _normalised(gain: F32, pm: PixelMap) -> F32:
-    luma = gain[::4, ::4].mean(axis=2)
-    seen = luma[pm.on_sheet[::4, ::4]]
-    return np.asarray(gain * np.float32(1 / max(float(np.mean(seen if seen.size else luma)), 0.02)))
+def _mean_light(planes: list[F32], common: F32, on_sheet: NDArray[np.bool_]) -> float:
+    """Mean of the light on the visible sheet, or on the whole picture where none is seen."""
+    luma = sum(p[::4, ::4] for p in planes) * common[::4, ::4] / 3
+    seen = luma[on_sheet[::4, ::4]]
+    return max(float(np.mean(seen if seen.size else luma)), 0.02)
 
 
-def _gloss(pm: PixelMap, rays: tuple[F32, F32, F32], sx: F32, sy: F32, nz: F32) -> F32:
-    """Blinn's highlight: the normal against the bisector of the rays to lamp and eye, to the 40th power."""
-    ex, ey, ez = (np.float32(c) for c in pm.pinhole.eye_mm)
-    dx, dy = ex - pm.page_mm[..., 0], ey - pm.page_mm[..., 1]
-    inv = 1 / np.sqrt(dx * dx + dy * dy + ez * ez)
-    hx, hy, hz = rays[0] + dx * inv, rays[1] + dy * inv, rays[2] + ez * inv
-    cos = (nz * hz - sx * hx - sy * hy) / np.sqrt(hx * hx + hy * hy + hz * hz)
-    return np.asarray(np.maximum(cos, 0) ** 40)
+def _gloss(pm: PixelMap, lamp: Lamp, relief: _Relief | None, centre_mm: tuple[float, float]) -> F32:
+    """Blinn's highlight: the normal against the bisector of the rays to lamp and eye, to the 32nd power."""
+    ex, ey, ez = (float(c) for c in pm.pinhole.eye_mm)
+    half = _rays(pm, _lamp_at(lamp, centre_mm))[0] + _rays(pm, (ex, ey, ez))[0]
+    half /= np.sqrt((half * half).sum(axis=2, keepdims=True))
+    x, y, z = _upsampled(half, pm.page_mm.shape[:2])
+    cos = z if relief is None else np.maximum(relief.facing(x, y, z), 0)
+    for _ in range(5):
+        cos = cos * cos
+    return cos
 
 
-def _added(shine: F32, lighting: Lighting, on: F32, rng: np.random.Generator) -> F32 | None:
+def _added(shine: F32 | None, lighting: Lighting, on: F32, rng: np.random.Generator) -> F32 | None:
     """Light that the surface reflects without looking at the print: shine, glare spots, a sleeve (gh, gw, 3)."""
-    shape = shine.shape
-    if not (lighting.gloss or lighting.glare or lighting.sleeve):
+    shape = on.shape
+    if shine is None and not (lighting.glare or lighting.sleeve):
         return None
-    add = shine * on
+    add = np.zeros_like(on) if shine is None else shine
     y = np.arange(shape[0], dtype=np.float32)[:, None]
     x = np.arange(shape[1], dtype=np.float32)[None, :]
     for _ in range(lighting.glare):
@@ -305,7 +344,7 @@ def _added(shine: F32, lighting: Lighting, on: F32, rng: np.random.Generator) ->
         c, s = np.float32(np.cos(a)), np.float32(np.sin(a))
         u = ((x - np.float32(cx)) * c + (y - np.float32(cy)) * s) / np.float32(r)
         v = ((y - np.float32(cy)) * c - (x - np.float32(cx)) * s) / np.float32(r) * np.float32(squeeze)
-        add = add + np.exp(-(u * u + v * v)) * np.float32(rng.uniform(0.15, 0.7))
+        add = np.asarray(add + np.exp(-(u * u + v * v)) * np.float32(rng.uniform(0.15, 0.7)), np.float32)
     if lighting.sleeve:
         add = add + _sleeve((shape[0], shape[1]), lighting.sleeve, rng) * cv2.GaussianBlur(on, (0, 0), 3)
     return np.asarray(np.dstack([add, add, add]), np.float32)

@@ -7,6 +7,7 @@ sheet's points move sideways so that its lengths stay what they were as well as 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -16,6 +17,8 @@ from ecg.page import F32
 STEP_MM = 1.0  # distance of two mesh nodes
 MARGIN_MM = 14.0  # the mesh goes on that far beyond the sheet, so that its edge is an inner point
 MAX_SLOPE = 0.85  # sine of the steepest angle
+_STEEP = 0.42  # crumples are rounded off where they are steeper
+_TILE, _CELL, _FACET_TILES = 1024, 32, 3
 
 
 @dataclass(frozen=True)
@@ -140,31 +143,45 @@ def _curl_height(t: F32, curl: Curl, rng: np.random.Generator) -> F32:
     return np.asarray((np.sqrt(t * t + w * w) - w) * np.float32(curl.slope))
 
 
+@lru_cache(maxsize=_FACET_TILES)
+def _facet_tile(variant: int) -> F32:
+    """Planar triangles between scattered points of random height, points ``_CELL`` samples apart: (_TILE, _TILE).
+
+    Drawn once a process from a fixed seed; root mean square slope 1 for a cell of length 1.
+    """
+    rng = np.random.default_rng([7001, variant])
+    n, rim = _TILE // _CELL, 2 * _CELL
+    lattice = np.stack(np.meshgrid(np.arange(-1, n + 2), np.arange(-1, n + 2)), axis=-1).reshape(-1, 2)
+    points = ((lattice + rng.uniform(-0.36, 0.36, lattice.shape)) * _CELL).astype(np.float32)
+    heights = rng.uniform(-1, 1, len(points))
+    subdiv = cv2.Subdiv2D((-rim, -rim, _TILE + 3 * rim, _TILE + 3 * rim))
+    subdiv.insert([(float(x), float(y)) for x, y in points])
+    index = {(float(x), float(y)): h for (x, y), h in zip(points, heights, strict=True)}
+    tile = np.zeros((_TILE, _TILE), np.float32)
+    gx, gy = np.meshgrid(np.arange(_TILE, dtype=np.float32), np.arange(_TILE, dtype=np.float32))
+    label = np.zeros((_TILE, _TILE), np.int32)
+    planes = [(0.0, 0.0, 0.0)]
+    for t in np.asarray(subdiv.getTriangleList()).reshape(-1, 3, 2):
+        z = [index.get((float(x), float(y))) for x, y in t]
+        if any(h is None for h in z):  # a corner of the frame, not a point
+            continue
+        planes.append(tuple(np.linalg.solve(np.column_stack([t, np.ones(3)]), np.array(z, float))))
+        cv2.fillConvexPoly(label, np.round(t).astype(np.int32), len(planes) - 1)
+    p = np.array(planes, np.float32)
+    tile = p[label, 0] * gx + p[label, 1] * gy + p[label, 2]
+    return np.asarray(tile * np.float32(_CELL / np.sqrt((p[label, :2] ** 2).sum(axis=-1).mean()) / _CELL**2))
+
+
 def _facets(x: F32, y: F32, cell_mm: float, rng: np.random.Generator) -> F32:
-    """Planar triangles on a warped lattice of random heights, root mean square slope about 1."""
-    a = rng.uniform(0, 2 * np.pi)
-    warp = 0.55 * cell_mm
-    wx = x + smooth_noise(x.shape, cell_mm / STEP_MM, rng) * np.float32(warp)
-    wy = y + smooth_noise(x.shape, cell_mm / STEP_MM, rng) * np.float32(warp)
-    c, s = np.float32(np.cos(a) / cell_mm), np.float32(np.sin(a) / cell_mm)
-    u, v = wx * c + wy * s, wy * c - wx * s
-    u -= u.min()
-    v -= v.min()
-    iu, iv = u.astype(np.int32), v.astype(np.int32)
-    fu, fv = u - iu, v - iv
-    nv, nu = int(iv.max()) + 2, int(iu.max()) + 2
-    heights = rng.uniform(-1, 1, (nv, nu)).astype(np.float32)
-    # Half the cells are split along one diagonal, half along the other: mirror those and use one formula.
-    mirrored = rng.random((nv, nu)) < 0.5
-    base = iv * nu + iu
-    flip = mirrored.reshape(-1)[base]
-    fu = np.where(flip, 1 - fu, fu)
-    left, right = base + flip, base + ~flip
-    h = heights.reshape(-1)
-    h00, h10, h01, h11 = h[left], h[right], h[left + nu], h[right + nu]
-    low = h00 + (h10 - h00) * fu + (h01 - h00) * fv
-    high = h11 + (h01 - h11) * (1 - fu) + (h10 - h11) * (1 - fv)
-    return np.asarray(np.where(fu + fv < 1, low, high) * np.float32(0.85 * cell_mm))
+    """Triangular facets about ``cell_mm`` wide, root mean square slope about 1."""
+    tile = _facet_tile(int(rng.integers(_FACET_TILES)))
+    a, k = rng.uniform(0, 2 * np.pi), _CELL / cell_mm
+    c, s = np.float32(np.cos(a) * k), np.float32(np.sin(a) * k)
+    ox, oy = (np.float32(v) for v in rng.uniform(0, _TILE, 2))
+    warp = smooth_noise(x.shape, 1.5 * cell_mm / STEP_MM, rng) * np.float32(0.3 * _CELL)  # ridges are a little curved
+    u, v = x * c + y * s + warp + ox, y * c - x * s - warp + oy
+    z = cv2.remap(tile, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(z * np.float32(cell_mm))
 
 
 def _crumple_height(x: F32, y: F32, size_mm: tuple[float, float], crumple: Crumple, rng: np.random.Generator) -> F32:
@@ -176,17 +193,19 @@ def _crumple_height(x: F32, y: F32, size_mm: tuple[float, float], crumple: Crump
         keep = np.float32(crumple.patchy)
         z += _facets(x, y, cell, rng) * (where * keep + (1 - keep)) * np.float32(slope)
         slope, cell = slope * 0.72, cell * 0.47
-    for _ in range(crumple.lines):
+    wander = smooth_noise(x.shape, 40, rng) if crumple.lines else z
+    short = smooth_noise(x.shape, 50, rng) if crumple.lines else z
+    for k in range(crumple.lines):
         t = _across(x, y, size_mm, rng.uniform(0, 180), rng.uniform(-0.45, 0.45))
-        t += smooth_noise(x.shape, 40, rng) * np.float32(rng.uniform(0, 4))
-        short = np.clip(smooth_noise(x.shape, 50, rng) * 2 + np.float32(0.6), 0, 1)
+        t += wander * np.float32(rng.uniform(-4, 4))
         reach = float(rng.uniform(4, 18))
-        z += _fold_height(t, Fold(0, 0, rng.choice([-1, 1]) * rng.uniform(0.6, 1.6), 0.5, reach)) * short
-    sigma = crumple.ridge_mm / STEP_MM
-    z = np.asarray(cv2.GaussianBlur(z, (0, 0), sigma))
+        z += _fold_height(t, Fold(0, 0, rng.choice([-1, 1]) * rng.uniform(0.6, 1.6), 0.5, reach)) * np.clip(
+            short * (2 if k % 2 else -2) + np.float32(0.6), 0, 1
+        )
+    z = np.asarray(cv2.GaussianBlur(z, (0, 0), crumple.ridge_mm / STEP_MM))
     gx, gy = _gradient(z)
     rms = float(np.sqrt(np.mean(gx * gx + gy * gy)))
-    return np.asarray(z * np.float32(crumple.slope / max(rms, 1e-6)))
+    return _eased(np.asarray(z * np.float32(crumple.slope / max(rms, 1e-6))))
 
 
 def _gradient(z: F32) -> tuple[F32, F32]:
@@ -229,6 +248,19 @@ def _relax(slope: F32) -> F32:
     return np.asarray(shift, np.float32)
 
 
+def _eased(z: F32) -> F32:
+    """Steep places rounded off: paper that has been pressed flat again has none, and they would hide others."""
+    for _ in range(3):
+        gx, gy = _gradient(z)
+        slope = cv2.magnitude(gx, gy)
+        if float(slope.max()) < _STEEP + 0.1:
+            break
+        steep = np.clip((slope - np.float32(_STEEP)) * 8, 0, 1)
+        where = np.minimum(cv2.GaussianBlur(steep, (0, 0), 2.5) * 3, 1)
+        z = z + (cv2.GaussianBlur(z, (0, 0), 3.0) - z) * where
+    return np.asarray(z)
+
+
 def _level(z: F32, x: F32, y: F32) -> F32:
     """Lay the sheet down: take its best plane away and let its lowest part touch the table."""
     zs, xs, ys = (a[::8, ::8].reshape(-1).astype(np.float64) for a in (z, x, y))
@@ -239,13 +271,12 @@ def _level(z: F32, x: F32, y: F32) -> F32:
 
 def bend(paper: PaperShape, size_mm: tuple[float, float], rng: np.random.Generator) -> Surface:
     """The surface of a sheet ``size_mm`` (width, height) bent into ``paper``."""
-    nx, ny = (cv2.getOptimalDFTSize(2 * int(np.ceil((s + 2 * MARGIN_MM) / (2 * STEP_MM)))) for s in size_mm)
-    nx, ny = nx + nx % 2, ny + ny % 2
+    nx, ny = (2 * cv2.getOptimalDFTSize(int(np.ceil((s + 2 * MARGIN_MM) / (2 * STEP_MM)))) for s in size_mm)
     x0, y0 = (s / 2 - STEP_MM * (n - 1) / 2 for s, n in zip(size_mm, (nx, ny), strict=True))
     if paper.flat:
         zero = np.zeros((ny, nx), np.float32)
         return Surface(x0, y0, size_mm, np.dstack([zero, zero]), zero, np.dstack([zero, zero]))
-    x = np.broadcast_to((np.arange(nx, dtype=np.float32) * STEP_MM + np.float32(x0 - size_mm[0] / 2))[None], (ny, nx))
+    x = np.tile((np.arange(nx, dtype=np.float32) * STEP_MM + np.float32(x0 - size_mm[0] / 2))[None], (ny, 1))
     y = np.broadcast_to(
         (np.arange(ny, dtype=np.float32) * STEP_MM + np.float32(y0 - size_mm[1] / 2))[:, None], (ny, nx)
     )
