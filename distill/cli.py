@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -32,10 +33,14 @@ class Part(str, Enum):
 @app.callback(invoke_without_command=True)
 def distill(
     context: typer.Context,
-    student: Annotated[Student, typer.Option(help="The student; finder and decoder are the same for all.")] = Student.mobilevit,
+    student: Annotated[
+        Student, typer.Option(help="The student; finder and decoder are the same for all.")
+    ] = Student.mobilevit,
     part: Annotated[Part, typer.Option(help="Which net to train.")] = Part.finder,
     out: Annotated[Path, typer.Option(help="The run's folder; an earlier run there goes on.")] = Path("runs/student"),
-    shards: Annotated[Path, typer.Option(help="Folder that `render` fills (it may still be filling).")] = Path("runs/shards"),
+    shards: Annotated[Path, typer.Option(help="Folder that `render` fills (it may still be filling).")] = Path(
+        "runs/shards"
+    ),
     minutes: Annotated[float, typer.Option(help="Time a net; the learning rate ends with it.")] = 60.0,
     steps: Annotated[int, typer.Option(help="Steps a net instead of --minutes.")] = 0,
     batch: Annotated[int, typer.Option()] = 12,
@@ -62,19 +67,22 @@ def render(
     out: Annotated[Path, typer.Option(help="Folder for the shards; those there are kept.")] = Path("runs/shards"),
     shards: Annotated[int, typer.Option(help="How many shards of 24 photographs.")] = 200,
     first: Annotated[int, typer.Option(help="Number of the first.")] = 0,
-    data: Annotated[list[str] | None, typer.Option(help="Records to print: ptbxl:DIR, cinc:DIR, ludb:DIR, wfdb:DIR.")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="Records to print: ptbxl:DIR, cinc:DIR, ludb:DIR, wfdb:DIR.")
+    ] = None,
     fonts: Annotated[list[str] | None, typer.Option(help="More TrueType files for printed text.")] = None,
     workers: Annotated[int, typer.Option()] = 1,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Render synthetic photographs with exact truth and cut them into samples."""
-    from distill.render import RenderConfig, render as run
+    from distill.render import RenderConfig
+    from distill.render import render as run
 
     _told(lambda: run(RenderConfig(out, shards, first, data=tuple(data or ()), fonts=tuple(fonts or ()),
                                    workers=workers, seed=seed)))  # fmt: skip
 
 
-def _told(work) -> None:  # noqa: ANN001
+def _told(work) -> None:
     try:
         work()
     except EcgscanError as e:

@@ -36,7 +36,9 @@ class PageContext(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mix = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 1))
+        self.mix = nn.Sequential(
+            nn.Conv2d(channels, channels, 1), nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same."""
@@ -69,7 +71,7 @@ class Decode(nn.Module):
 
     def __init__(self, widths: tuple[int, ...], strides: tuple[tuple[int, int], ...], to: int) -> None:
         super().__init__()
-        self.to = to
+        self.level = to
         self.scales = [(float(s[0]), float(s[1])) for s in strides]
         self.join = nn.ModuleDict(
             {str(k): conv(widths[k + 1] + widths[k], widths[k]) for k in range(len(widths) - 2, to - 1, -1)}
@@ -78,7 +80,7 @@ class Decode(nn.Module):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Features of all levels to (B, widths[to], ...)."""
         x = features[-1]
-        for k in range(len(features) - 2, self.to - 1, -1):
+        for k in range(len(features) - 2, self.level - 1, -1):
             x = F.interpolate(x, scale_factor=self.scales[k + 1], mode="nearest")
             x = self.join[str(k)](torch.cat([x, features[k]], dim=1))
         return x

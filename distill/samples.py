@@ -116,7 +116,7 @@ def _random_view(shot: Photograph, pose: tuple[float, float], rng: np.random.Gen
     angle = pose[1] + rng.normal(0, np.radians(12 if wide else 4))
     scale = pose[0] * np.exp(rng.normal(0, 0.12 if wide else 0.07)) / 4.0
     centre = np.array([rng.uniform(0, w), rng.uniform(0, h)])
-    if shot.page is not None and rng.random() < 0.85:
+    if shot.page is not None and shot.page.traces and rng.random() < 0.85:
         x0, y0, x1, y1 = _ecg_area_mm(shot.page)
         for _ in range(8):
             mm = np.array([[rng.uniform(x0, x1), rng.uniform(y0, y1)]])
@@ -142,7 +142,7 @@ def _fine_sample(shot: Photograph, view: View, rng: np.random.Generator) -> Fine
     ok = np.isfinite(mm[..., 0]) & seen
     if page is not None:
         flags[..., 1] = ok
-        if page.grid.kind != "none":
+        if page.grid.kind not in ("none", "fine"):  # equal lines every millimetre have no heavy ones to count
             flags[..., 0] = ok & _inside(mm, page.grid.area_mm)
             phase = np.nan_to_num(np.mod(mm - [page.grid.x0_mm, page.grid.y0_mm], 5.0))
         flags[..., 2] = _trace_cells(shot, view) * ok
@@ -178,7 +178,7 @@ def _marks_in(shot: Photograph, view: View) -> list[list[float]]:
     photo = view.to_photo(px)
     ok = np.isfinite(px).all(axis=1) & ((px > -2) & (px < CROP_PX + 2)).all(axis=1)
     ok &= ((photo > 0) & (photo < [w, h])).all(axis=1)
-    return [[MARK_KINDS.index(m[0]), p[0], p[1], m[3], m[4]] for m, p, k in zip(found, px, ok, strict=True) if k]
+    return [[MARK_KINDS.index(m[0]), p[0], p[1], m[3], m[4]] for m, p, k in zip(found, px, ok.tolist(), strict=True) if k]
 
 
 def page_marks(page: PrintedPage) -> list[tuple[str, float, float, float, float]]:
@@ -192,7 +192,7 @@ def page_marks(page: PrintedPage) -> list[tuple[str, float, float, float, float]
                 out.append((kind, (box.x0_mm + box.x1_mm) / 2, (box.y0_mm + box.y1_mm) / 2,
                             box.x1_mm - box.x0_mm, box.y1_mm - box.y0_mm))  # fmt: skip
     width = page.size_mm[0]
-    last = {}
+    last: dict[int, TraceTruth] = {}
     for trace in page.traces:
         if not len(trace.x_mm):
             continue

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -62,8 +63,8 @@ class Pool:
     def refresh(self, limit: int = 12) -> None:
         """Load up to ``limit`` shards not in memory; beyond the cache's size old ones make room."""
         paths = [p for p in self.paths() if p not in self.loaded]
-        self.rng.shuffle(paths)  # type: ignore[arg-type]
-        for path in paths[:limit]:
+        for k in self.rng.permutation(len(paths))[:limit]:
+            path = paths[int(k)]
             if len(self.loaded) >= self.config.cached_shards:
                 self.loaded.pop(next(iter(self.loaded)))
             self.loaded[path] = Shard(path, (self.config.what,))
@@ -83,8 +84,10 @@ class Pool:
         return _collate(self.config.what, picked)
 
 
-def _collate(what: str, samples: list) -> dict[str, NDArray[np.generic]]:
-    return {"coarse": targets.coarse_batch, "fine": targets.fine_batch, "strip": targets.strip_batch}[what](samples)
+def _collate(what: str, samples: list[Any]) -> dict[str, NDArray[np.generic]]:
+    if what == "coarse":
+        return targets.coarse_batch(samples)
+    return targets.fine_batch(samples) if what == "fine" else targets.strip_batch(samples)
 
 
 def _tensors(batch: dict[str, NDArray[np.generic]]) -> losses.Batch:
@@ -94,8 +97,9 @@ def _tensors(batch: dict[str, NDArray[np.generic]]) -> losses.Batch:
 
 
 def _loss(what: str, out: Tensor | tuple[Tensor, ...], batch: losses.Batch) -> dict[str, Tensor]:
-    function = {"coarse": losses.coarse_loss, "fine": losses.fine_loss, "strip": losses.strip_loss}[what]
-    return function(_floats(out), batch)  # type: ignore[operator]
+    function: Any = {"coarse": losses.coarse_loss, "fine": losses.fine_loss, "strip": losses.strip_loss}[what]
+    terms: dict[str, Tensor] = function(_floats(out), batch)
+    return terms
 
 
 def _floats(out: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
@@ -193,7 +197,9 @@ class _Run:
         """Learning rate now: linear warm-up, then a half cosine over steps, or over the time budget."""
         c = self.config
         done = self.spent_s / c.budget_s if c.budget_s else self.step / c.steps
-        return c.lr * min(1.0, (self.step + 1) / c.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, done))))
+        return (
+            c.lr * min(1.0, (self.step + 1) / c.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, done))))
+        )
 
     def finished(self) -> bool:
         """True once the budget or the steps are used up."""
@@ -252,7 +258,7 @@ def _step(run: _Run, data: losses.Batch) -> dict[str, Tensor]:
     return terms
 
 
-def _report(run: _Run, recent: list[dict[str, float]], log) -> None:  # noqa: ANN001
+def _report(run: _Run, recent: list[dict[str, float]], log) -> None:
     mean = {k: round(float(np.mean([r[k] for r in recent])), 4) for k in recent[0]}
     line = {"step": run.step, "spent_s": round(run.spent_s, 1), "lr": round(run.rate(), 6), **mean}
     log.write(json.dumps(line) + "\n")
