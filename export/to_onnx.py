@@ -30,6 +30,12 @@ from ecg.marks import (
 OPSET = 18
 TOLERANCE = 2e-3  # largest difference of fp32 outputs between torch and onnxruntime, relative to their spread
 RGB = ("red", "green", "blue")
+TRAINING_DATA = (
+    DataSource("ecg.synth: synthetic hearts, pages and photographs", "Apache-2.0", "pages with exact truth"),
+    DataSource("PTB-XL 1.0.3, folds 1 to 8, a sample", "CC BY 4.0", "signals printed on synthetic pages"),
+    DataSource("PhysioNet/CinC Challenges 2020 and 2021, a sample", "CC BY 4.0", "signals printed on synthetic pages"),
+    DataSource("Lobachevsky University Database 1.0.1, a sample", "ODC-By 1.0", "signals printed on synthetic pages"),
+)
 
 
 def _rgb(shape: tuple[int | str, ...]) -> TensorSpec:
@@ -93,7 +99,9 @@ def export_bundle(run: Path, out: Path, version: str, data: Iterable[DataSource]
     out.mkdir(parents=True, exist_ok=True)
     missing = [f"{NETS[n][0]}.ckpt" for n in NETS if not (run / f"{NETS[n][0]}.ckpt").exists()]
     if missing:
-        raise BundleError(f"{run}: no {', '.join(missing)}; train with ecgscan-distill --part finder and --part decoder")
+        raise BundleError(
+            f"{run}: no {', '.join(missing)}; train with ecgscan-distill --part finder and --part decoder"
+        )
     with tempfile.TemporaryDirectory() as folder:
         made = {}
         for name, (checkpoint, *_) in NETS.items():
