@@ -65,8 +65,9 @@ def rendered(
             task, data = "rendered/camera", f"ecg.synth, {count} photos, long side {LONG_SIDE_PX} px"
             rows = _followed(photographed_rows(reader, seed, count, condition=condition))
         else:
-            task, data = "rendered/printed", "ecg.synth, every layout x speed x gain, 8 px/mm"
-            rows = _followed(round_trip_rows(reader, seed, tuple(layout or ROUND_TRIP_LAYOUTS)))
+            layouts = tuple(layout or ROUND_TRIP_LAYOUTS)
+            task, data = "rendered/printed", f"ecg.synth, {len(layouts)} layouts x speeds x gains, 8 px/mm"
+            rows = _followed(round_trip_rows(reader, seed, layouts))
         _report(rows, results, {"task": task, **conditions(data, seed=seed, bundle=reader.bundle)})
 
 

@@ -148,14 +148,11 @@ def table(rows: Sequence[Row]) -> str:
 
 def by_group(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     """Per group: how many, how many read, least and median decibels."""
-    out = {}
+    out: dict[str, dict[str, float]] = {}
     for group in sorted({r.group for r in rows}):
         part = [r for r in rows if r.group == group]
-        db = [r.db for r in part]
-        out[group] = {
-            "n": len(part),
-            "n_read": sum(r.status == "read" for r in part),
-            "min_db": float(np.min(db)),
-            "median_db": float(np.median(db)),
-        }
+        out[group] = {"n": len(part), "n_read": sum(r.status == "read" for r in part)}
+        db = [r.db for r in part if r.score]
+        if db:
+            out[group] |= {"min_db": float(np.min(db)), "median_db": float(np.median(db))}
     return out
