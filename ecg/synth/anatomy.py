@@ -96,8 +96,9 @@ class HeartSpec:
 
     @property
     def axis_deg(self) -> float:
-        """The frontal QRS axis, from the net areas in I and aVF."""
-        return frontal_axis_deg(self.qrs, self.field)
+        """The frontal QRS axis, from the net areas in I and aVF; of the first 80 ms in right bundle branch block."""
+        early = [w for w in self.qrs if "CRBBB" not in self.codes or w.at_s < 0.075]
+        return frontal_axis_deg(early, self.field)
 
     def tagged(self, *codes: str, details: tuple[str, ...] = ()) -> HeartSpec:
         """The same heart with more codes, each once."""

@@ -25,7 +25,7 @@ _RBBB_S, _RBBB = 0.135, (
     bell(0.0370, 0.0090, (0.72, 0.34, 0.02)),
     bell(0.0450, 0.0075, (0.52, 0.22, 0.08)),
     bell(0.0600, 0.0120, (-0.16, -0.02, 0.18)),
-    bell(0.0920, 0.0170, (-0.56, -0.05, -0.66)),
+    bell(0.0920, 0.0170, (-0.52, -0.05, -0.60)),
 )  # fmt: skip
 LAFB_S, LAFB = 0.095, (
     bell(0.0260, 0.0085, (0.08, 0.16, -0.20)),
@@ -81,10 +81,16 @@ def ilbbb(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
 def crbbb(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
     """QRS of 0.12 s and more; late forces to the right and the front (rsR' in V1, wide S in I and V6)."""
     spec = blocked(spec, _RBBB, _RBBB_S, float(rng.uniform(0.122, 0.158)), rng)
-    spec = with_axis(spec, float(rng.uniform(-15, 85)))
+    spec = _early_axis(spec, float(rng.uniform(-15, 85)))
     # T against the late forces: inverted in V1 and V2, upright to the left.
     recovery = normal_recovery(spec.qt_s, float(rng.uniform(0.7, 1.1)), (0.24, 0.13, float(rng.uniform(0.05, 0.2))))
     return replace(spec, recovery=recovery)
+
+
+def _early_axis(spec: HeartSpec, axis_deg: float) -> HeartSpec:
+    """A right block's early forces turned to an axis; its late ones stay to the right and the front."""
+    early = with_axis(replace(spec, qrs=spec.qrs[:-1]), axis_deg)
+    return replace(spec, qrs=(*early.qrs, spec.qrs[-1]))
 
 
 def irbbb(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
@@ -119,9 +125,8 @@ def fascicle(lobes: Waves, lobes_s: float, low_deg: float, high_deg: float) -> C
 
     def change(spec: HeartSpec, rng: np.random.Generator) -> HeartSpec:
         axis = float(rng.uniform(low_deg, high_deg))
-        if "CRBBB" in spec.codes:  # bifascicular: the right block keeps its late forces
-            early = with_axis(replace(spec, qrs=spec.qrs[:-1]), axis)
-            return replace(spec, qrs=(*early.qrs, spec.qrs[-1]))
+        if "CRBBB" in spec.codes:  # bifascicular
+            return _early_axis(spec, axis)
         spec = blocked(spec, lobes, lobes_s, float(rng.uniform(0.088, 0.108)), rng)
         return with_axis(spec, axis)
 

@@ -9,9 +9,10 @@ import pytest
 
 from ecg.leads import LEADS
 from ecg.metrics import Score, decibels, score_reading, summarise
-from ecg.records import EcgRecord
+from ecg.records import EcgRecord, list_records
 
 SCORER = Path(__file__).parents[3] / "shared" / "tools" / "score_photos.py"
+PAIRED = SCORER.parents[1] / "data" / "photos" / "paired"
 FS = 500.0
 
 
@@ -81,10 +82,7 @@ def test_ratios_follow_the_definition(seed):
 @pytest.mark.skipif(not SCORER.is_file(), reason="../shared/tools/score_photos.py isn't there")
 def test_agrees_with_the_shared_scorer():
     pytest.importorskip("wfdb")
-    spec = importlib.util.spec_from_file_location("score_photos", SCORER)
-    scorer = importlib.util.module_from_spec(spec)
-    sys.modules["score_photos"] = scorer
-    spec.loader.exec_module(scorer)
+    scorer = _load_scorer()
     scores, theirs = [], []
     for seed in range(6):
         truth = printed_truth(seed)
@@ -104,6 +102,43 @@ def test_agrees_with_the_shared_scorer():
     assert round(summary.p10_db, 2) == reference["p10_db"]
     assert round(summary.clock_median_db, 2) == reference["clock_median_db"]
     assert round(summary.coverage, 4) == reference["coverage"]
+
+
+@pytest.mark.skipif(not (PAIRED / "photos.csv").is_file(), reason="../shared/data/photos isn't there")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the scorer leaves photos.csv open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_agrees_with_the_shared_scorer_through_files(tmp_path):
+    """Written as the runtime writes them, six decimals, empty cells where nothing was read."""
+    pytest.importorskip("wfdb")
+    scorer = _load_scorer()
+    truths = [r.read() for r in list_records(f"paired:{PAIRED}")[:3]]
+    ours = []
+    for seed, truth in enumerate(truths):
+        guess = np.round(np.nan_to_num(perturbed(truth, seed), nan=0.0), 6)
+        guess[:, 600:700] = np.nan
+        guess[np.isnan(truth.mv)] = np.nan
+        _write_csv(tmp_path / f"{truth.name}.csv", guess)
+        ours.append(score_reading(truth, guess, FS))
+    theirs = {r["stem"]: r for r in scorer.score(str(PAIRED), str(tmp_path), {t.name for t in truths})}
+    for score in ours:
+        assert score.ratio == pytest.approx(theirs[score.name]["ratio"], rel=1e-6)
+        assert score.clock_ratio == pytest.approx(theirs[score.name]["clock"], rel=1e-6)
+        assert score.coverage == pytest.approx(theirs[score.name]["coverage"], rel=1e-12)
+
+
+def _write_csv(path: Path, mv: np.ndarray) -> None:
+    lines = ["time_s," + ",".join(LEADS)]
+    for i, column in enumerate(mv.T):
+        lines.append(f"{i / FS:.3f}," + ",".join("" if np.isnan(v) else f"{v:.6f}" for v in column))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _load_scorer():
+    spec = importlib.util.spec_from_file_location("score_photos", SCORER)
+    scorer = importlib.util.module_from_spec(spec)
+    sys.modules["score_photos"] = scorer
+    spec.loader.exec_module(scorer)
+    return scorer
 
 
 def _their_score(scorer, truth: EcgRecord, predicted: np.ndarray | None) -> dict:

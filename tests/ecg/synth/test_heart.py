@@ -330,6 +330,9 @@ def test_bundle_branch_blocks(seed):
     v1 = (right.field @ dipole)[2]
     assert np.argmax(v1) > 1000 * (0.05 + 0.55 * right.qrs_s)  # R' is late
     assert v1.max() > 0.15
+    assert -35 < right.axis_deg < 105
+    both, _ = heart("CRBBB", "LAFB", seed=seed)
+    assert both.axis_deg < -35
 
 
 @pytest.mark.parametrize("seed", range(4))
