@@ -12,7 +12,7 @@ from ecg.errors import InputError
 from ecg.layouts import LAYOUTS, LayoutSpec
 from ecg.leads import base_lead, is_limb
 from ecg.page import Decided, LeadStrip, Mark, Overrides, PageLayout, TraceMap, Unreadable
-from edge_runtime.layout_evidence import Ink, find_ink, find_levels, gather
+from edge_runtime.layout_evidence import find_ink, find_levels, gather
 from edge_runtime.layout_fit import Columns, fit_columns, make_strips
 from edge_runtime.layout_match import Match, find_boards, match_layout
 from edge_runtime.layout_scale import Scale, find_scale
@@ -45,27 +45,24 @@ def find_layout(
     seen = gather(marks)
     levels = find_levels(ink, seen.starts)
     match = match_layout(find_boards(seen, ink, levels), ink, only) if levels.size else None
-    refused = _refusal(match, only)
-    if match is None or refused is not None:
-        return refused or Unreadable(STAGE, "layout_unknown", f"traces, but no rows of leads were found: {_ADVICE}")
+    if match is None:
+        return Unreadable(STAGE, "layout_unknown", f"traces, but no rows of leads were found: {_ADVICE}")
     match, how = _trusted(match, only)
     columns = fit_columns(match, seen, ink)
     scale = _overridden(find_scale(seen, columns, match.spec, match.rows_mm), overrides)
     strips = make_strips(match, columns, ink, scale.speed_mm_per_s)
     if not strips:
         return Unreadable(STAGE, "no_traces", "no traces beside the lead names: take the photo again in better light")
-    return _page_layout(match, columns, scale, strips, how, ink)
+    refused = _refusal(match, len(strips)) if only is None else None
+    return refused or _page_layout(match, columns, scale, strips, how)
 
 
-def _refusal(match: Match | None, only: LayoutSpec | None) -> Unreadable | None:
-    """Why the best match isn't good enough, or None."""
-    if match is None or only is not None:
-        return None
-    n_cells = sum(1 for lead, row, *_ in match.spec.cells() if lead and np.isfinite(match.rows_mm[row]))
+def _refusal(match: Match, n_cells: int) -> Unreadable | None:
+    """Why the best match, of which ``n_cells`` traces are seen, isn't good enough; or None."""
     named = match.names_right >= max(1, MIN_NAME_SHARE * n_cells) and match.names_right >= min(2, n_cells)
     if named and match.names_right >= MIN_RIGHT_SHARE * match.names_seen:
         return None
-    if match.names_seen <= 1 and _told_by_structure(match):
+    if match.names_seen <= 2 and _told_by_structure(match):
         return None
     if match.names_seen >= 3 and match.names_right < MIN_RIGHT_SHARE * match.names_seen:
         return Unreadable(STAGE, "layout_contradictory", f"the lead names fit no known arrangement: {_ADVICE}")
@@ -99,9 +96,7 @@ def _overridden(scale: Scale, overrides: Overrides) -> Scale:
     return scale
 
 
-def _page_layout(
-    match: Match, columns: Columns, scale: Scale, strips: list[LeadStrip], how: str, ink: Ink
-) -> PageLayout:
+def _page_layout(match: Match, columns: Columns, scale: Scale, strips: list[LeadStrip], how: str) -> PageLayout:
     """Put the parts together: gains by lead, the layout's name, and how all was decided."""
     chest = scale.chest_gain_mm_per_mv
     gains = {s.lead: scale.gain_mm_per_mv if chest is None or is_limb(s.lead) else chest for s in strips}

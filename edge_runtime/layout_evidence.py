@@ -79,6 +79,12 @@ class Ink:
         a, b = np.searchsorted(self.ys, [y0_mm, y1_mm])
         return slice(int(a), int(b))
 
+    def extent(self) -> tuple[float, float]:
+        """From where to where along time there is ink, mm: the middle 99 % of it and a margin."""
+        total = self.mass.sum(axis=0).cumsum()
+        a, b = np.searchsorted(total, total[-1] * np.array([0.005, 0.995]))
+        return float(self.xs[a]) - 1.0, float(self.xs[min(b, len(self.xs) - 1)]) + 1.0
+
     def page_at(self, x_mm: F64, y_mm: F64) -> Bools:
         """Whether paper is seen at points of one shape, False outside the map."""
         j = np.rint((x_mm - self.xs[0]) / self.cell_mm).astype(np.int64)
@@ -254,13 +260,11 @@ def _same(a: Lattice, b: Lattice) -> bool:
 
 
 def _single_lattices(seen: Seen, x: F64, w: F64, ink: Ink) -> list[Lattice]:
-    """One column from the left to the end marks, or to where the ink ends."""
-    busy = np.flatnonzero(ink.there.any(axis=0))
-    left, right = float(ink.xs[busy[0]]), float(ink.xs[busy[-1]])
-    ends = modes(seen.ends.x, seen.ends.score, 1.0, 5.0, 1)
-    right = ends[0] if ends else right
-    starts = [v for v in modes(x, w, 1.2, 4.0, 3) if right - v > MIN_COLUMN_MM][:2] or [left]
-    return [Lattice(v, max(right - v, MIN_COLUMN_MM), 0, 0, single=True) for v in starts]
+    """One column from a start to where end marks agree that it ends, or to where the ink ends."""
+    left, right = ink.extent()
+    stops = [right, *(v for v in modes(seen.ends.x, seen.ends.score, 1.0, 5.0, 2) if abs(v - right) > 3.0)]
+    starts = modes(x, w, 1.2, 4.0, 3)[:2] or [left]
+    return [Lattice(a, b - a, 0, 0, single=True) for a in starts for b in stops[:2] if b - a > MIN_COLUMN_MM]
 
 
 def row_windows(levels: F64) -> tuple[F64, F64]:

@@ -36,10 +36,12 @@ NAME_MATCH: Final = 4.5
 NAME_MISSING: Final = -1.0
 START_MATCH: Final = 2.5
 START_MISSING: Final = -0.7
-OFF_PAGE: Final = -0.4  # a cell of the layout that the photo doesn't show
+OFF_PAGE: Final = -0.25  # a cell of the layout that the photo doesn't show
 ROW_INK: Final = 6.0  # a full row of ink
 ROW_CUT: Final = -0.7  # a row above or below what is seen
 ROW_LOST: Final = -2.5  # a row missing between others
+USUAL_PAGE_MM: Final = (250.0, 500.0)  # 10 s, or 5 s at twice the speed
+ODD_WIDTH: Final = -2.5
 MAX_TRACED: Final = 10  # candidates whose rows are laid out and compared
 ROW_ABSENT: Final = -2.5  # a row that should stand on paper in sight, beyond the first or last row
 NEVER: Final = -1e9
@@ -161,7 +163,8 @@ def make_board(seen: Seen, ink: Ink, levels: F64, lattice: Lattice, drop_mm: flo
     cols = nearest(seen.starts.x, lines)
     near = (np.abs(seen.starts.y - levels[rows]) < 14.0) & (np.abs(seen.starts.x - lines[cols]) < START_REACH_MM)
     np.maximum.at(start, (rows[near], cols[near]), START_MATCH * seen.starts.score[near])
-    ink_part = np.clip(4.0 * cover - 2.6, -0.8, 1.0) * part
+    left, right = ink.extent()
+    ink_part = ROW_INK * np.clip(4.0 * cover - 2.6, -0.8, 1.0) * part * (lattice.width_mm / (right - left))
     return Board(levels, lattice, drop_mm, shift_mm, int(k[0]), name, start, ink_part, inked, label_at, sure)
 
 
@@ -196,9 +199,13 @@ def _bases() -> tuple[LayoutSpec, ...]:
 _BASES: Final = _bases()
 
 
-def _prior(base: LayoutSpec, n_rhythm: int) -> float:
-    rare = sum(v for key, v in _RARE.items() if key in base.name)
-    return rare - (0.7 if n_rhythm > 1 else 0.0)
+def _prior(base: LayoutSpec, n_rhythm: int, lattice: Lattice) -> float:
+    """How unusual a layout is, and its whole width where that is more than one column."""
+    rare = sum(v for key, v in _RARE.items() if key in base.name) - (0.7 if n_rhythm > 1 else 0.0)
+    if lattice.single:
+        return rare
+    off = min(abs(base.n_columns * lattice.width_mm / usual - 1.0) for usual in USUAL_PAGE_MM)
+    return rare + ODD_WIDTH * (1.0 - float(np.exp(-0.5 * (off / 0.06) ** 2)))
 
 
 def _wanted(base: LayoutSpec, k0: int, board: Board) -> F64:
@@ -208,8 +215,7 @@ def _wanted(base: LayoutSpec, k0: int, board: Board) -> F64:
         k = k0 + c - board.k_low
         if 0 <= k < board.start.shape[1]:
             labels = [LABEL_INDEX[row[c]] for row in base.rows]
-            side = board.start[:, k] + board.ink[:, k] * ROW_INK / n_cols
-            total += board.name[:, k, labels].T + side
+            total += board.name[:, k, labels].T + board.start[:, k] + board.ink[:, k]
         else:
             total += OFF_PAGE
     return total
@@ -222,12 +228,12 @@ def _rhythm_wanted(n_cols: int, k0: int, board: Board) -> F64:
     k = k[(k >= 0) & (k < board.start.shape[1])]
     at = k0 - board.k_low
     if not 0 <= at < board.start.shape[1]:
-        return np.asarray(board.ink[:, k].sum(axis=1) * ROW_INK / n_cols - 1.0)
+        return np.asarray(board.ink[:, k].sum(axis=1) - 1.0)
     # A lost name costs the same whatever the lead is; a name seen pays by its lead's prior.
     named = np.maximum((board.name[:, at] + 0.6 * prior).max(axis=1), NAME_MISSING)
     # Names and starts further right say that this is no full-width strip.
     inner = (board.sure[:, k[1:]] * 2.0).sum(axis=1) + np.maximum(board.start[:, k[1:]], 0.0).sum(axis=1)
-    return np.asarray(named + board.start[:, at] + board.ink[:, k].sum(axis=1) * ROW_INK / n_cols - inner)
+    return np.asarray(named + board.start[:, at] + board.ink[:, k].sum(axis=1) - inner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,14 +260,17 @@ def _candidates(board: Board, bases: tuple[LayoutSpec, ...], n_rhythm: tuple[int
                 tables.append((base, q, k0, np.concatenate([table] + [strips[n_cols, k0]] * q) if q else table))
     if not tables:
         return []
-    scores = _align([t[-1] for t in tables]) + [_prior(base, q) for base, q, *_ in tables]
+    scores = _align([t[-1] for t in tables], np.array([t[1] for t in tables])) + [
+        _prior(base, q, lattice) for base, q, *_ in tables
+    ]
     best = np.argsort(-scores, kind="stable")[:MAX_TRACED]
     return [_Candidate(tables[i][0], tables[i][1], tables[i][2], board, tables[i][3], float(scores[i])) for i in best]
 
 
-def _align(each: list[F64]) -> F64:
+def _align(each: list[F64], n_rhythm: I64) -> F64:
     """Best score of each table's rows (rows, L) on the levels in order; ``_trace``'s recursion, all at once."""
     n_rows = np.array([len(t) for t in each])
+    cut = np.where(n_rhythm > 0, NEVER, ROW_CUT)  # a rhythm strip that isn't seen isn't there
     tables = np.full((len(each), int(n_rows.max()), each[0].shape[1]), NEVER)
     for i, t in enumerate(each):
         tables[i, : len(t)] = t
@@ -270,12 +279,12 @@ def _align(each: list[F64]) -> F64:
     for r in range(tables.shape[1]):
         above = np.concatenate([np.full((len(before), 1), NEVER), before[:, :-1]], axis=1)
         here = tables[:, r] + np.maximum(above, ROW_CUT * r)
-        best = np.maximum(best, here.max(axis=1) + ROW_CUT * (n_rows - 1 - r))
+        best = np.maximum(best, here.max(axis=1) + cut * np.maximum(n_rows - 1 - r, 0))
         before = np.maximum.accumulate(np.maximum(before + ROW_LOST, here), axis=1)
     return best
 
 
-def _trace(table: F64) -> list[int]:
+def _trace(table: F64, n_rhythm: int) -> list[int]:
     """Level of each row (-1: not on the page) on the best path of one candidate (rows, L)."""
     n_rows, n_levels = table.shape
     score = np.full((n_rows, n_levels), NEVER)
@@ -287,7 +296,7 @@ def _trace(table: F64) -> list[int]:
                 if i and (j := int(score[p, :i].argmax())) >= 0 and score[p, j] + ROW_LOST * (r - p - 1) > best:
                     best, where = float(score[p, j] + ROW_LOST * (r - p - 1)), (p, j)
             score[r, i], came[r, i] = table[r, i] + best, where
-    final = score + ROW_CUT * np.arange(n_rows - 1, -1, -1)[:, None]
+    final = score + (NEVER if n_rhythm else ROW_CUT) * np.arange(n_rows - 1, -1, -1)[:, None]
     at: tuple[int, int] | None = tuple(int(v) for v in np.unravel_index(final.argmax(), final.shape))  # type: ignore[assignment]
     levels = [-1] * n_rows
     while at is not None:
@@ -302,7 +311,7 @@ def _unevenness(rows_mm: F64) -> float:
     if at.size < 3:
         return 0.0
     gaps = np.diff(rows_mm[at]) / np.diff(at)
-    return float(np.minimum(0.5 * (np.log(gaps / np.median(gaps)) / 0.25) ** 2, 4.0).sum())
+    return float(np.minimum(0.5 * (np.log(gaps / np.median(gaps)) / 0.25) ** 2, 6.0).sum())
 
 
 def find_boards(seen: Seen, ink: Ink, levels: F64) -> list[Board]:
@@ -342,7 +351,7 @@ def match_layout(boards: list[Board], ink: Ink, only: LayoutSpec | None = None) 
 
 def _lay(c: _Candidate) -> Match:
     """Lay a candidate's rows on its levels; its rhythm strips are still unnamed ("")."""
-    rows = np.array([c.board.levels[i] if i >= 0 else np.nan for i in _trace(c.table)])
+    rows = np.array([c.board.levels[i] if i >= 0 else np.nan for i in _trace(c.table, c.n_rhythm)])
     spec = LayoutSpec(c.base.name, c.base.rows, ("",) * c.n_rhythm)
     return Match(spec, c.board, c.k0, tuple(rows.tolist()), c.score)
 
@@ -355,7 +364,8 @@ def _context(match: Match, ink: Ink) -> float:
     levels = [match.seat(y, 0)[0] for y in rows[shown]]
     inked = match.board.inked[levels]
     a, b = np.searchsorted(ink.xs, [match.x0_mm - 2.0, match.x0_mm + width + 2.0])
-    beside = (inked[:, a] + inked[:, -1] - inked[:, b]) * ink.cell_mm / width
+    left, right = ink.extent()
+    beside = (inked[:, a] + inked[:, -1] - inked[:, b]) * ink.cell_mm / (right - left)
     drop = match.board.drop_mm
     placed = 0.5 * (drop / 9.0) ** 2 + (1.0 if drop > 3.0 else 0.0)
     return -_unevenness(rows) - ROW_INK * float(np.minimum(beside, 1.0).sum()) - placed + _absent(match, rows, ink)
@@ -410,6 +420,6 @@ def _generic(board: Board) -> Match | None:
     if len(set(names)) < len(names) or {"aVR", "-aVR"} <= set(names):
         return None
     spec = LayoutSpec("partial", tuple(tuple(row) for row in table))
-    pick = board.name[named].max(axis=-1) + board.start[named] + board.ink[named] * ROW_INK / (high - low + 1)
+    pick = board.name[named].max(axis=-1) + board.start[named] + board.ink[named]
     score = float(pick.sum() + GENERIC_NAME * named.sum()) - 2.0
     return Match(spec, board, low + board.k_low, tuple(board.levels[rows].tolist()), score)

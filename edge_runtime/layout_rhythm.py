@@ -45,7 +45,8 @@ def _weight(
     else:
         weight *= float(np.prod([RHYTHM_PRIOR.get(lead, RHYTHM_RARE) for lead in leads]))
     for lead, (name, score), like in zip(leads, said, likeness, strict=True):
-        weight *= float(np.exp(LIKENESS_WEIGHT * (like.get(lead, 0.0) - 1.0)))
+        unseen = float(np.median(list(like.values()))) + 0.1 if like else 0.0  # between a lead unlike and one alike
+        weight *= float(np.exp(LIKENESS_WEIGHT * (like.get(lead, unseen) - 1.0)))
         if name:
             wrong = 0.02 + 0.3 * (1.0 - score)
             kin = 0.3 if family(LABEL_INDEX[name]) == family(LABEL_INDEX[lead]) else 0.03
@@ -58,7 +59,7 @@ def rhythm_likeness(
 ) -> list[dict[str, float]]:
     """For each rhythm strip, the correlation of its ink with each short lead's in that lead's column.
 
-    A strip printed at the same time repeats the short lead exactly; leads cut off are left out, the mean fills in.
+    A strip printed at the same time repeats the short lead exactly.  Leads that the photo cuts off are left out.
     """
     at = np.array(rows_mm)
     known = np.sort(at[np.isfinite(at)])
@@ -71,7 +72,7 @@ def rhythm_likeness(
                 span = x0_mm + c * width_mm + 1.0, x0_mm + (c + 1) * width_mm - 1.0
                 if np.isfinite(y) and np.isfinite(y_strip):
                     like[lead] = _correlation(ink, span, float(y), float(y_strip), half)
-        out.append(like)
+        out.append({lead: r for lead, r in like.items() if r > 0})
     return out
 
 
