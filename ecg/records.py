@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg.errors import RecordError
-from ecg.findings import STATEMENTS, SUPERCLASSES, superclasses_of
+from ecg.findings import SUPERCLASSES, superclasses_of
 from ecg.leads import LEAD_INDEX, LEADS, N_LEADS
 from ecg.page import F32
 
@@ -385,8 +385,3 @@ def with_plausible_gain(record: EcgRecord, rng: np.random.Generator) -> EcgRecor
     factor = np.where(now > 1e-6, wanted / np.maximum(now, 1e-6), 1.0)
     per_lead = np.concatenate([np.repeat(factor[0], 6), factor[1:]]).astype(np.float32)
     return replace(record, mv=record.mv * per_lead[:, None])
-
-
-def known_codes(record: EcgRecord) -> tuple[str, ...]:
-    """The record's codes that ``ecg.findings.STATEMENTS`` knows."""
-    return tuple(c for c in record.codes if c in STATEMENTS)
