@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ecg.page import F32, U8
 from ecg.synth.lens import Pinhole
@@ -16,7 +17,7 @@ from ecg.synth.paper_shape import smooth_noise
 
 TILE = 1024
 TILE_PX_PER_MM = 3.0
-KINDS = ("wood", "desk", "cloth", "stone", "dark", "paper", "mat", "flat")
+KINDS = ("wood", "desk", "cloth", "stone", "dark", "paper", "mat", "lid", "flat")
 _VARIANTS = 4
 
 # (dark, light) colours of each kind, RGB; a photo mixes its own between them.
@@ -27,6 +28,7 @@ _COLOURS: dict[str, tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...
         ((150, 110, 70), (218, 184, 142)),
         ((105, 85, 70), (160, 140, 120)),
         ((45, 30, 24), (84, 60, 46)),
+        ((24, 24, 26), (66, 64, 64)),
     ),
     "desk": (
         ((176, 172, 166), (214, 210, 204)),
@@ -46,6 +48,7 @@ _COLOURS: dict[str, tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...
     "stone": (((88, 86, 84), (170, 166, 160)), ((40, 40, 44), (96, 94, 96)), ((170, 160, 150), (226, 220, 210))),
     "dark": (((18, 18, 20), (52, 52, 56)), ((28, 24, 22), (66, 58, 52)), ((12, 14, 18), (36, 40, 48))),
     "paper": (((206, 204, 200), (240, 239, 236)), ((190, 194, 200), (228, 231, 236))),
+    "lid": (((246, 246, 246), (255, 255, 255)), ((8, 8, 9), (26, 26, 28)), ((150, 150, 150), (190, 190, 190))),
     "mat": (((30, 84, 66), (120, 170, 150)), ((34, 50, 92), (130, 150, 190)), ((150, 150, 150), (214, 214, 214))),
     "flat": (((20, 20, 20), (30, 30, 30)), ((236, 236, 236), (255, 255, 255)), ((110, 110, 110), (140, 140, 140))),
 }
@@ -126,16 +129,22 @@ def _tile(kind: str, variant: int) -> U8:
     elif kind == "stone":
         z = _clouds(rng, 0.6, 60)
     else:
-        z = _clouds(rng, 0.25 if kind in ("dark", "desk") else 0.1)
+        z = _clouds(rng, 1.0 if kind in ("dark", "desk") else 0.1, 700)
     low, high = np.quantile(z[::4, ::4], [0.002, 0.998])
     return np.asarray(np.clip((z - low) / (high - low) * 255, 0, 255).astype(np.uint8))
+
+
+def _dull(rng: np.random.Generator) -> NDArray[np.float64]:
+    """A colour as things have them: rarely a pure one."""
+    vivid = rng.random() ** 2
+    return np.asarray(rng.uniform(15, 245) * (1 - vivid) + rng.uniform(10, 245, 3) * vivid)
 
 
 def _palette(kind: str, rng: np.random.Generator) -> U8:
     """(256, 3): from the dark to the light colour of the kind, varied."""
     dark, light = (np.array(c, np.float64) for c in _COLOURS[kind][int(rng.integers(len(_COLOURS[kind])))])
     if kind == "flat":
-        dark = light = dark + (light - dark) * rng.random() if rng.random() < 0.6 else rng.uniform(20, 250, 3)
+        dark = light = dark + (light - dark) * rng.random() if rng.random() < 0.6 else _dull(rng)
     shift = rng.uniform(0.8, 1.15) * rng.uniform(0.94, 1.06, 3)
     t = np.linspace(0, 1, 256)[:, None] ** rng.uniform(0.7, 1.4)
     return np.clip((dark + (light - dark) * t) * shift, 0, 255).astype(np.uint8)
@@ -197,7 +206,7 @@ def clutter(rgb: U8, count: int, rng: np.random.Generator) -> None:
     long = max(h, w)
     for _ in range(count):
         centre = rng.uniform([0, 0], [w, h]).astype(np.float32)
-        colour = tuple(float(v) for v in rng.uniform(10, 245, 3))
+        colour = tuple(float(v) for v in _dull(rng))
         angle = float(rng.uniform(0, 2 * np.pi))
         kind = rng.integers(4)
         if kind == 0:
@@ -248,18 +257,30 @@ _SKIN = ((236, 196, 170), (214, 164, 134), (178, 126, 96), (130, 88, 64), (88, 5
 
 
 def finger(rgb: U8, tip: F32, angle_rad: float, width_px: float, light: float, rng: np.random.Generator) -> None:
-    """One finger that reaches in along ``angle_rad`` and ends at ``tip``, shaded round, drawn over ``rgb``."""
+    """One finger that reaches into the picture along ``angle_rad`` and ends at ``tip``, drawn over ``rgb``.
+
+    It starts outside the picture, as wide as a hand there.
+    """
     h, w = rgb.shape[:2]
     r = max(int(width_px / 2), 3)
     d = np.array([np.cos(angle_rad), np.sin(angle_rad)])
-    start = tip - d * width_px * rng.uniform(4, 8)
-    low = np.maximum(np.floor(np.minimum(start, tip) - 2 * r), 0).astype(int)
-    high = np.minimum(np.ceil(np.maximum(start, tip) + 2 * r), [w, h]).astype(int)
+    side = np.array([-d[1], d[0]])
+    # How far back along the finger the picture ends; the hand begins about there.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        exits = np.where(d > 0, tip / d, (tip - [w, h]) / d)
+    length = float(np.clip(np.nanmin(np.abs(exits)), 3 * r, 3 * max(w, h))) + 2 * r
+    knuckle = min(length, width_px * rng.uniform(3.5, 5))
+    outline = [(r * 0.9, 0.92 * r), (knuckle, 1.15 * r), (knuckle + 3 * r, 3.2 * r), (length + 9 * r, 5.0 * r)]
+    left = [tip - d * back + side * half for back, half in outline]
+    right = [tip - d * back - side * half for back, half in reversed(outline)]
+    hand = np.array(left + right)
+    low = np.clip(np.floor(np.minimum(hand.min(axis=0), tip - r) - 2 * r), 0, [w, h]).astype(int)
+    high = np.clip(np.ceil(np.maximum(hand.max(axis=0), tip + r) + 2 * r), 0, [w, h]).astype(int)
     if (high - low < 4).any():
         return
     mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
-    end = tip - d * r
-    cv2.line(mask, _at(start - low), _at(end - low), 255, 2 * r)
+    cv2.fillPoly(mask, [np.round(hand - low).astype(np.int32)], 255)
+    cv2.circle(mask, _at(tip - d * r - low), r, 255, -1)
     deep = np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, 3))
     roi = rgb[low[1] : high[1], low[0] : high[0]].astype(np.float32)
     dark = cv2.GaussianBlur(np.roll(mask, (r // 3, r // 3), (0, 1)), (0, 0), r / 2.5).astype(np.float32)

@@ -187,19 +187,19 @@ def _facets(x: F32, y: F32, cell_mm: float, rng: np.random.Generator) -> F32:
 def _crumple_height(x: F32, y: F32, size_mm: tuple[float, float], crumple: Crumple, rng: np.random.Generator) -> F32:
     z = np.zeros_like(x)
     slope, cell = 1.0, crumple.facet_mm
-    for _ in range(crumple.octaves):
-        # Modulating each octave on its own puts fine facets beside coarse ones, as real crumples do.
+    for octave in range(crumple.octaves):
+        # Fine facets come in clusters beside coarse ones.
         where = np.clip(smooth_noise(x.shape, 2.2 * crumple.facet_mm, rng) * np.float32(1.3) + np.float32(0.5), 0, 1.4)
-        keep = np.float32(crumple.patchy)
+        keep = np.float32(crumple.patchy if octave == 0 else max(crumple.patchy, 0.85))
         z += _facets(x, y, cell, rng) * (where * keep + (1 - keep)) * np.float32(slope)
-        slope, cell = slope * 0.72, cell * 0.47
+        slope, cell = slope * 0.8, cell * 0.47
     wander = smooth_noise(x.shape, 40, rng) if crumple.lines else z
     short = smooth_noise(x.shape, 50, rng) if crumple.lines else z
     for k in range(crumple.lines):
         t = _across(x, y, size_mm, rng.uniform(0, 180), rng.uniform(-0.45, 0.45))
         t += wander * np.float32(rng.uniform(-4, 4))
-        reach = float(rng.uniform(4, 18))
-        z += _fold_height(t, Fold(0, 0, rng.choice([-1, 1]) * rng.uniform(0.6, 1.6), 0.5, reach)) * np.clip(
+        reach = float(rng.uniform(3, 15))
+        z += _fold_height(t, Fold(0, 0, rng.choice([-1, 1]) * rng.uniform(0.7, 2.2), 0.4, reach)) * np.clip(
             short * (2 if k % 2 else -2) + np.float32(0.6), 0, 1
         )
     z = np.asarray(cv2.GaussianBlur(z, (0, 0), crumple.ridge_mm / STEP_MM))
@@ -209,8 +209,9 @@ def _crumple_height(x: F32, y: F32, size_mm: tuple[float, float], crumple: Crump
 
 
 def _gradient(z: F32) -> tuple[F32, F32]:
-    gx = cv2.Scharr(z, cv2.CV_32F, 1, 0, scale=1 / (32 * STEP_MM), borderType=cv2.BORDER_REPLICATE)
-    gy = cv2.Scharr(z, cv2.CV_32F, 0, 1, scale=1 / (32 * STEP_MM), borderType=cv2.BORDER_REPLICATE)
+    # No smoothing across: ridges must stay sharp.
+    gx = cv2.Sobel(z, cv2.CV_32F, 1, 0, ksize=1, scale=1 / (2 * STEP_MM), borderType=cv2.BORDER_REPLICATE)
+    gy = cv2.Sobel(z, cv2.CV_32F, 0, 1, ksize=1, scale=1 / (2 * STEP_MM), borderType=cv2.BORDER_REPLICATE)
     return np.asarray(gx), np.asarray(gy)
 
 

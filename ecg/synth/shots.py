@@ -10,7 +10,8 @@ import numpy as np
 from ecg.synth.develop import Development
 from ecg.synth.lens import View
 from ecg.synth.light import Lamp, Lighting, Shadow, Stain, Tint
-from ecg.synth.paper_shape import Crumple, Curl, Fold, PaperShape
+from ecg.synth.paper_shape import PaperShape
+from ecg.synth.random_paper import Rng, pick, random_folds, random_paper
 
 # How often each condition comes up; three quarters are phone photos of paper.
 CONDITIONS: Final = {
@@ -24,7 +25,6 @@ CONDITIONS: Final = {
     "screen": 0.04,
 }
 PHONE: Final = ("flat", "curled", "folded", "crumpled")
-Rng = np.random.Generator
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,6 @@ class Shot:
     sheets: int = 0
     fingers: int = 0
     show_through: float = 0.0
-
-
-def _pick(rng: Rng, options: dict[str, float]) -> str:
-    p = np.array(list(options.values()))
-    return str(rng.choice(list(options), p=p / p.sum()))
 
 
 def _maybe(rng: Rng, probability: float, low: float, high: float) -> float:
@@ -86,7 +81,7 @@ def _roll_deg(rng: Rng, upright: bool) -> float:
 
 def _phone_view(rng: Rng, long_side_px: int, upright: bool, px_per_mm: float | None) -> View:
     aspects = {"1.333": 0.5, "1.778": 0.2, "1.5": 0.1, "1.0": 0.05, "free": 0.15}
-    aspect = _pick(rng, aspects)
+    aspect = pick(rng, aspects)
     return View(
         window=_window(rng, long_side_px, px_per_mm),
         aspect=None if aspect == "free" else float(aspect),
@@ -100,101 +95,6 @@ def _phone_view(rng: Rng, long_side_px: int, upright: bool, px_per_mm: float | N
     )
 
 
-def _slope(rng: Rng, low: float, high: float) -> float:
-    return float(rng.uniform(low, high) * rng.choice([-1, 1]))
-
-
-def _folds(rng: Rng) -> tuple[Fold, ...]:
-    """Half, letter, cross, accordion and diagonal folds, and dog ears."""
-    kind = _pick(rng, {"half": 0.2, "letter": 0.22, "cross": 0.16, "accordion": 0.14, "diagonal": 0.2, "ear": 0.08})
-    base = float(rng.choice([0, 90]) + rng.normal(0, 1.2))
-    hard = rng.uniform(0.06, 0.34)
-    radius = float(rng.uniform(0.5, 2.5))
-    reach = float("inf") if rng.random() < 0.6 else float(rng.uniform(25, 90))
-    sign = float(rng.choice([-1, 1]))
-
-    def crease(angle: float, offset: float, strength: float) -> Fold:
-        jitter = rng.normal(0, 1.0)
-        return Fold(angle + jitter, offset + rng.normal(0, 0.01), strength * rng.uniform(0.6, 1.1), radius, reach)
-
-    if kind == "half":
-        return (crease(base, 0.0, sign * hard),)
-    if kind == "letter":
-        second = -sign if rng.random() < 0.6 else sign
-        return crease(base, -1 / 6, sign * hard), crease(base, 1 / 6, second * hard)
-    if kind == "cross":
-        return crease(base, 0.0, sign * hard), crease(base + 90, 0.0, float(rng.choice([-1, 1])) * hard * 0.8)
-    if kind == "accordion":
-        n = int(rng.integers(3, 5))
-        return tuple(crease(base, (k + 1) / (n + 1) - 0.5, sign * (-1) ** k * hard) for k in range(n))
-    if kind == "ear":
-        angle = float(rng.choice([45, 135]) + rng.normal(0, 10))
-        return (Fold(angle, float(rng.choice([-1, 1]) * rng.uniform(0.33, 0.45)), abs(hard), radius),)
-    n = int(rng.integers(1, 4))
-    return tuple(
-        crease(rng.uniform(0, 180), rng.uniform(-0.3, 0.3), float(rng.choice([-1, 1])) * hard) for _ in range(n)
-    )
-
-
-def _curls(rng: Rng) -> tuple[Curl, ...]:
-    kind = _pick(rng, {"roll": 0.4, "wave": 0.2, "edge": 0.2, "corner": 0.2})
-    if kind == "roll":  # paper that was wound on a roll, or a page of a binder
-        angle = float(rng.choice([0, 90]) + rng.normal(0, 8))
-        return (Curl("roll", angle, float(rng.uniform(-0.4, 0.4)), _slope(rng, 0.1, 0.5), float(rng.uniform(60, 220))),)
-    if kind == "wave":
-        angle = float(rng.uniform(0, 180))
-        return (Curl("wave", angle, 0.0, float(rng.uniform(0.05, 0.25)), float(rng.uniform(90, 300))),)
-    edges = []
-    for _ in range(int(rng.integers(1, 4))):
-        base = rng.choice([0, 90, 180, 270]) if kind == "edge" else rng.choice([45, 135, 225, 315])
-        offset = rng.uniform(0.15, 0.4)
-        edges.append(
-            Curl(
-                "edge",
-                float(base + rng.normal(0, 9)),
-                float(offset),
-                float(rng.uniform(0.15, 0.7)),
-                float(rng.uniform(10, 60)),
-            )
-        )
-    return tuple(edges)
-
-
-def _ripples(rng: Rng, strength: float) -> Crumple:
-    """What every handled sheet has: faint dents and waves."""
-    return Crumple(
-        float(strength * rng.uniform(0.3, 1)), float(rng.uniform(35, 90)), float(rng.uniform(1, 3)), 0.8, 1, 2
-    )
-
-
-def _paper(rng: Rng, condition: str) -> PaperShape:
-    if condition == "flat":
-        return PaperShape(crumples=(_ripples(rng, 0.035),)) if rng.random() < 0.8 else PaperShape()
-    if condition == "curled":
-        return PaperShape(curls=_curls(rng), crumples=(_ripples(rng, 0.035),))
-    if condition == "folded":
-        folds = _folds(rng)
-        soft = float(rng.choice([0.03, 0.05, 0.09]))
-        curls = _curls(rng) if rng.random() < 0.12 else ()
-        return PaperShape(folds=folds, curls=curls, crumples=(_ripples(rng, soft),))
-    if condition == "crumpled":
-        slope = float(
-            rng.choice([rng.uniform(0.06, 0.14), rng.uniform(0.12, 0.24), rng.uniform(0.2, 0.36)], p=[0.3, 0.45, 0.25])
-        )
-        crumple = Crumple(
-            slope,
-            float(rng.uniform(22, 60)),
-            float(rng.uniform(0.5, 1.3)),
-            float(rng.uniform(0, 1)),
-            int(rng.integers(0, 10)),
-            int(rng.integers(2, 5)),
-        )
-        folds = _folds(rng) if rng.random() < 0.25 else ()
-        curls = _curls(rng) if rng.random() < 0.2 else ()
-        return PaperShape(folds=tuple(replace(f, slope=f.slope * 0.6) for f in folds), curls=curls, crumples=(crumple,))
-    return PaperShape()
-
-
 def _tint(rng: Rng, strength: float) -> Tint:
     """From warm lamp to blue sky, with a little green or magenta."""
     warm, green = rng.normal(0, strength), rng.normal(0, strength * 0.25)
@@ -204,7 +104,7 @@ def _tint(rng: Rng, strength: float) -> Tint:
 def _shadows(rng: Rng) -> tuple[Shadow, ...]:
     out = []
     for _ in range(int(rng.choice([0, 1, 2], p=[0.5, 0.38, 0.12]))):
-        shape = _pick(rng, {"edge": 0.3, "bar": 0.15, "blob": 0.25, "phone": 0.22, "blinds": 0.08})
+        shape = pick(rng, {"edge": 0.3, "bar": 0.15, "blob": 0.25, "phone": 0.22, "blinds": 0.08})
         x, y = rng.uniform(0, 1), rng.uniform(0, 0.75)
         size = rng.uniform(0.15, 0.6)
         penumbra = float(np.exp(rng.uniform(np.log(0.004), np.log(0.09))))
@@ -228,7 +128,7 @@ def _phone_lighting(rng: Rng) -> Lighting:
         float(rng.uniform(14, 75)),
         float(np.exp(rng.uniform(np.log(450), np.log(4000)))),
         float(rng.uniform(0.4, 1.0)),
-        _tint(rng, 0.05),
+        _tint(rng, 0.035),
     )
     lamps = [key]
     if rng.random() < 0.6:
@@ -243,7 +143,7 @@ def _phone_lighting(rng: Rng) -> Lighting:
         )
     stains = []
     if rng.random() < 0.08:
-        kind = _pick(rng, {"coffee": 0.5, "ink": 0.2, "water": 0.3})
+        kind = pick(rng, {"coffee": 0.5, "ink": 0.2, "water": 0.3})
         radius = {"coffee": rng.uniform(15, 45), "ink": rng.uniform(1.5, 6), "water": rng.uniform(15, 70)}[kind]
         stains.append(
             Stain(kind, float(rng.random()), float(rng.random()), float(radius), float(rng.uniform(0.2, 0.75)))
@@ -252,7 +152,7 @@ def _phone_lighting(rng: Rng) -> Lighting:
     return Lighting(
         lamps=tuple(lamps),
         ambient=float(rng.uniform(0.15, 0.9)),
-        ambient_tint=_tint(rng, 0.05),
+        ambient_tint=_tint(rng, 0.035),
         shadows=_shadows(rng),
         stains=tuple(stains),
         uneven=_maybe(rng, 0.5, 0.02, 0.2),
@@ -267,8 +167,8 @@ def _phone_lighting(rng: Rng) -> Lighting:
 def _phone_development(rng: Rng, long_side_px: int) -> Development:
     fine = max(long_side_px / 1600, 0.7)  # blurs and grain grow with the picture
     hard = rng.random() ** 2
-    tint = _tint(rng, 0.045)
-    exposure = float(np.clip(rng.normal(0.8, 0.11), 0.4, 1.05))
+    tint = _tint(rng, 0.035)
+    exposure = float(np.clip(rng.normal(0.76, 0.1), 0.4, 1.0))
     return Development(
         defocus_px=float(rng.uniform(0.25, 0.75) + 1.1 * hard * rng.random()) * fine,
         motion_px=_maybe(rng, 0.12, 1, 4.5) * fine,
@@ -307,10 +207,10 @@ def _phone_shot(rng: Rng, condition: str, long_side_px: int, upright: bool, px_p
         condition,
         long_side_px,
         _phone_view(rng, long_side_px, upright, px_per_mm),
-        _paper(rng, condition),
+        random_paper(rng, condition),
         _phone_lighting(rng),
         _phone_development(rng, long_side_px),
-        _pick(rng, kinds),
+        pick(rng, kinds),
         things=int(rng.integers(1, 6)) if rng.random() < 0.25 else 0,
         sheets=int(rng.integers(1, 3)) if rng.random() < 0.12 else 0,
         fingers=int(rng.integers(1, 4)) if rng.random() < 0.1 else 0,
@@ -335,9 +235,9 @@ def _scan(rng: Rng, long_side_px: int, upright: bool, px_per_mm: float | None, c
     stretch = float(np.exp(rng.normal(0, 0.006 if copy else 0.002)))
     window = _flatbed_window(rng, long_side_px, px_per_mm, 0.55)
     view = View(window, None, False, float(roll), 0.0, 0.0, 40.0, stretch=stretch)
-    crease = PaperShape(folds=_folds(rng)) if rng.random() < 0.25 else PaperShape()
+    crease = PaperShape(folds=random_folds(rng)) if rng.random() < 0.25 else PaperShape()
     flat = tuple(replace(f, slope=f.slope * 0.15, reach_mm=8.0) for f in crease.folds)  # pressed by the lid
-    mono = _pick(rng, {"copy": 0.65, "bilevel": 0.35}) if copy else ("grey" if rng.random() < 0.25 else "")
+    mono = pick(rng, {"copy": 0.65, "bilevel": 0.35}) if copy else ("grey" if rng.random() < 0.25 else "")
     faint = 0.5 if mono == "bilevel" else 1.0
     development = Development(
         defocus_px=float(rng.uniform(0.2, 0.7)),
@@ -357,7 +257,7 @@ def _scan(rng: Rng, long_side_px: int, upright: bool, px_per_mm: float | None, c
     )
     lamp = Lamp(float(rng.choice([0, 90, 180, 270])), 50.0, 30000.0, 0.5)
     lighting = Lighting((lamp,), 0.5, uneven=_maybe(rng, 0.3, 0.005, 0.03), wear=float(rng.uniform(0, 0.5)))
-    lid = "flat" if rng.random() < 0.7 else "paper"
+    lid = "lid" if rng.random() < 0.8 else "paper"
     return Shot("copy" if copy else "scan", long_side_px, view, PaperShape(folds=flat), lighting, development, lid,
                 show_through=_maybe(rng, 0.12, 0.02, 0.1))  # fmt: skip
 
@@ -394,9 +294,22 @@ def _screen(rng: Rng, long_side_px: int, upright: bool, px_per_mm: float | None)
         white_balance=(lambda t: (t[0] * 0.94, t[1], t[2] * 1.06))(shot.development.white_balance),
         saturation=float(rng.uniform(0.9, 1.5)),
     )
-    things = int(rng.integers(0, 3))
-    return replace(shot, paper=PaperShape(), lighting=lighting, development=development, background="dark",
-                   things=things, fingers=0, show_through=0.0)  # fmt: skip
+    view = replace(shot.view, roll_deg=float(rng.normal(0, 4)))  # monitors stand upright, and fill the picture
+    if px_per_mm is None and rng.random() < 0.75:
+        m = rng.uniform(-0.04, 0.1, 4)
+        view = replace(view, window=(float(m[0]), float(m[1]), float(1 - m[2]), float(1 - m[3])))
+    return replace(
+        shot,
+        view=view,
+        paper=PaperShape(),
+        lighting=lighting,
+        development=development,
+        background=pick(rng, {"dark": 0.5, "lid": 0.5}),
+        things=0,
+        sheets=0,
+        fingers=0,
+        show_through=0.0,
+    )
 
 
 def random_shot(
@@ -414,7 +327,7 @@ def random_shot(
     Raises ValueError for an unknown condition.
     """
     if condition is None:
-        condition = _pick(rng, CONDITIONS)
+        condition = pick(rng, CONDITIONS)
     if condition not in CONDITIONS:
         raise ValueError(f"condition must be one of {', '.join(CONDITIONS)}, got {condition!r}")
     if long_side_px is None:
