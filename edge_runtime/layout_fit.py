@@ -38,14 +38,17 @@ MIN_COVER: Final = 0.15
 
 @dataclass(frozen=True)
 class Columns:
-    """Column c starts at x0_mm + c * width_mm; every row ends at x_end_mm. ``sigma_mm``: of x0; ``nominal``: the width
-    was snapped to a printed standard."""
+    """Column c starts at x0_mm + c * width_mm and leaves its last gap_mm blank; short rows end at x_end_mm.
+
+    ``sigma_mm``: of x0; ``nominal``: the width was snapped to a printed standard.
+    """
 
     x0_mm: float
     width_mm: float
     x_end_mm: float
     sigma_mm: float
     nominal: bool
+    gap_mm: float = 0.0
 
 
 def fit_columns(match: Match, seen: Seen, ink: Ink) -> Columns:
@@ -61,7 +64,8 @@ def fit_columns(match: Match, seen: Seen, ink: Ink) -> Columns:
     n_cols = match.spec.n_columns
     guess = np.array([match.x0_mm, match.lattice.width_mm, match.board.shift_mm])
     fit, cov = _robust(a, x, sigma, guess)
-    if len(ends) and abs(_middle(ends) - fit[0] - n_cols * fit[1]) < END_TRUST_MM:
+    gap = _blank(ink, rows[: len(match.spec.rows)], float(fit[0]), float(fit[1]), n_cols)
+    if len(ends) and not gap and abs(_middle(ends) - fit[0] - n_cols * fit[1]) < END_TRUST_MM:
         a = np.concatenate([a, np.tile([1.0, float(n_cols), 0.0], (len(ends), 1))])
         x, sigma = np.concatenate([x, ends.x]), np.concatenate([sigma, START_SIGMA_MM / np.sqrt(ends.score)])
         fit, cov = _robust(a, x, sigma, guess)
@@ -69,7 +73,25 @@ def fit_columns(match: Match, seen: Seen, ink: Ink) -> Columns:
     if snapped:
         fit, cov = _robust(a[:, [0, 2]], x - a[:, 1] * width, sigma, fit[[0, 2]])
     x0 = float(fit[0])
-    return Columns(x0, width, _end(x0 + n_cols * width, ends, ink, rows), float(np.sqrt(cov[0, 0])), snapped)
+    end = _end(x0 + n_cols * width - gap, ends, ink, rows)
+    return Columns(x0, width, end, float(np.sqrt(cov[0, 0])), snapped, gap)
+
+
+def _blank(ink: Ink, rows: F64, x0: float, width: float, n_cols: int) -> float:
+    """Millimetres left blank between columns, 0 where traces run through; the rest of a column is a usual width."""
+    low, high = row_windows(rows[np.isfinite(rows)])
+    reach, runs = round(6.0 / ink.cell_mm), []
+    for a, b in zip(low, high, strict=True):
+        busy: Bools = np.asarray(ink.there[ink.rows(float(a), float(b))].any(axis=0))
+        for line in x0 + width * np.arange(1, n_cols):
+            j = int(np.searchsorted(ink.xs, line - 0.5 * ink.cell_mm))
+            if reach <= j < len(busy) and busy[j + 1 : j + reach].any() and busy[j - reach : j].any():
+                runs.append(int(busy[j - reach : j][::-1].argmax()) * ink.cell_mm)
+    blank = float(np.median(runs)) if len(runs) >= 3 else 0.0
+    if blank < 0.75:
+        return 0.0
+    gap = min((width - w for w, p in USUAL_MM.items() if p == 1.0), key=lambda g: abs(g - blank))
+    return gap if abs(gap - blank) < 1.2 and gap > 0 else blank if blank >= 1.5 else 0.0
 
 
 def snap(width_mm: float, sigma_mm: float) -> tuple[float, bool]:
@@ -218,7 +240,8 @@ def make_strips(match: Match, columns: Columns, ink: Ink, speed_mm_per_s: float)
             continue
         x0 = columns.x0_mm + col * columns.width_mm
         last = col + span == match.spec.n_columns
-        x1 = columns.x_end_mm if last else x0 + _free_width(match, row, col, columns)
+        through = row < len(match.spec.rows) or not columns.gap_mm
+        x1 = columns.x_end_mm if last and through else x0 + _free_width(match, row, col, columns)
         a, b = _seen_span(ink, float(rows[row]), x0, x1)
         if b - a < max(MIN_STRIP_MM, 0.08 * columns.width_mm):
             continue
@@ -226,7 +249,7 @@ def make_strips(match: Match, columns: Columns, ink: Ink, speed_mm_per_s: float)
         cover, baseline = _level(ink, a, b, float(low[i]), float(high[i]), float(rows[row]))
         if cover < MIN_COVER:
             continue
-        start_s = max(a - columns.x0_mm, 0.0) / speed_mm_per_s
+        start_s = max(a - columns.x0_mm - col * columns.gap_mm, 0.0) / speed_mm_per_s
         trust = match.confidence * sure.get(row, 1.0) * min(1.0, 0.3 + cover)
         strips.append(LeadStrip(lead, row, a, b, baseline, start_s, 10.0, round(trust, 3)))
     return strips
@@ -235,11 +258,11 @@ def make_strips(match: Match, columns: Columns, ink: Ink, speed_mm_per_s: float)
 def _free_width(match: Match, row: int, col: int, columns: Columns) -> float:
     """A cell's width: one column, or more where the cells right of it have no trace of their own."""
     if row >= len(match.spec.rows):
-        return columns.width_mm * match.spec.n_columns
+        return (columns.width_mm - columns.gap_mm) * match.spec.n_columns
     n = 1
     while col + n < match.spec.n_columns and not match.spec.rows[row][col + n]:
         n += 1
-    return columns.width_mm * n
+    return columns.width_mm * n - columns.gap_mm
 
 
 def _seen_span(ink: Ink, y_mm: float, x0_mm: float, x1_mm: float) -> tuple[float, float]:

@@ -40,7 +40,7 @@ OFF_PAGE: Final = -0.25  # a cell of the layout that the photo doesn't show
 ROW_INK: Final = 6.0  # a full row of ink
 ROW_CUT: Final = -0.7  # a row above or below what is seen
 ROW_LOST: Final = -2.5  # a row missing between others
-USUAL_PAGE_MM: Final = (250.0, 500.0)  # 10 s, or 5 s at twice the speed
+USUAL_PAGE_MM: Final = {2: (250.0, 500.0), 3: (187.5, 250.0, 375.0, 500.0), 4: (250.0, 500.0)}  # by columns
 ODD_WIDTH: Final = -2.5
 MAX_TRACED: Final = 10  # candidates whose rows are laid out and compared
 ROW_ABSENT: Final = -2.5  # a row that should stand on paper in sight, beyond the first or last row
@@ -204,7 +204,7 @@ def _prior(base: LayoutSpec, n_rhythm: int, lattice: Lattice) -> float:
     rare = sum(v for key, v in _RARE.items() if key in base.name) - (0.7 if n_rhythm > 1 else 0.0)
     if lattice.single:
         return rare
-    off = min(abs(base.n_columns * lattice.width_mm / usual - 1.0) for usual in USUAL_PAGE_MM)
+    off = min(abs(base.n_columns * lattice.width_mm / usual - 1.0) for usual in USUAL_PAGE_MM[base.n_columns])
     return rare + ODD_WIDTH * (1.0 - float(np.exp(-0.5 * (off / 0.06) ** 2)))
 
 

@@ -13,7 +13,10 @@ RHYTHM_PRIOR: Final = {"II": 0.75, "V1": 0.11, "V5": 0.05, "V2": 0.012, "III": 0
 RHYTHM_RARE: Final = 0.006
 COMBINATION_PRIOR: Final = {("II", "V1"): 1.0, ("V1", "II"): 0.6, ("V1", "II", "V5"): 1.0}
 UNUSUAL: Final = 0.1  # a combination of rhythm leads that no known layout has
-LIKENESS_WEIGHT: Final = 12.0  # log likelihood by correlation
+SAME_TIME: Final = 0.9  # how often a rhythm strip shows the same seconds as the short leads above it
+# Correlations of a rhythm strip's ink with the short lead that it repeats, and with other leads: mean, sigma.
+ALIKE: Final = (0.85, 0.12)
+UNLIKE: Final = (0.5, 0.25)
 
 
 def name_rhythm(
@@ -45,13 +48,18 @@ def _weight(
     else:
         weight *= float(np.prod([RHYTHM_PRIOR.get(lead, RHYTHM_RARE) for lead in leads]))
     for lead, (name, score), like in zip(leads, said, likeness, strict=True):
-        unseen = float(np.median(list(like.values()))) + 0.1 if like else 0.0  # between a lead unlike and one alike
-        weight *= float(np.exp(LIKENESS_WEIGHT * (like.get(lead, unseen) - 1.0)))
+        weight *= _alike(like[lead]) if lead in like else 1.0
         if name:
             wrong = 0.02 + 0.3 * (1.0 - score)
             kin = 0.3 if family(LABEL_INDEX[name]) == family(LABEL_INDEX[lead]) else 0.03
             weight *= 1.0 - wrong if name == lead else wrong * kin
     return weight
+
+
+def _alike(r: float) -> float:
+    """Likelihood ratio of a correlation between "the same lead" and "another lead"."""
+    log = [-0.5 * ((r - mean) / sigma) ** 2 - np.log(sigma) for mean, sigma in (ALIKE, UNLIKE)]
+    return SAME_TIME * float(np.exp(log[0] - log[1])) + 1.0 - SAME_TIME
 
 
 def rhythm_likeness(
@@ -71,28 +79,31 @@ def rhythm_likeness(
             for c, lead in enumerate(row):
                 span = x0_mm + c * width_mm + 1.0, x0_mm + (c + 1) * width_mm - 1.0
                 if np.isfinite(y) and np.isfinite(y_strip):
-                    like[lead] = _correlation(ink, span, float(y), float(y_strip), half)
-        out.append({lead: r for lead, r in like.items() if r > 0})
+                    r = _correlation(ink, span, float(y), float(y_strip), half)
+                    like |= {} if r is None else {lead: r}
+        out.append(like)
     return out
 
 
-def _correlation(ink: Ink, span: tuple[float, float], y_a: float, y_b: float, half_mm: float) -> float:
+def _correlation(ink: Ink, span: tuple[float, float], y_a: float, y_b: float, half_mm: float) -> float | None:
     """Largest correlation over small vertical shifts of two rows' ink in one span, each height's mean taken off."""
     cols = ink.columns(*span)
+    if (cols.stop - cols.start) * ink.cell_mm < 0.5 * (span[1] - span[0]) or not ink.on_page[:, cols].any():
+        return None
     a = _patch(ink, cols, y_a, half_mm)
-    best = 0.0
+    best = -1.0
     for shift in (-2.0, -1.0, 0.0, 1.0, 2.0):
         b = _patch(ink, cols, y_b + shift * ink.cell_mm, half_mm)
-        if a.shape == b.shape and a.size:
-            best = max(best, float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + 1e-9)))
-    return best
+        best = max(best, float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + 1e-9)))
+    return best if a.any() else None
 
 
 def _patch(ink: Ink, cols: slice, y_mm: float, half_mm: float) -> F64:
-    """The ink (2 h + 1, w) around a baseline, blurred by 2 cells along its height; empty where it leaves the map."""
-    i, h = round((y_mm - ink.ys[0]) / ink.cell_mm), round(half_mm / ink.cell_mm)
-    if i - h - 2 < 0 or i + h + 2 >= len(ink.ys) or cols.stop - cols.start < 10:
-        return np.zeros((0, 0))
-    there = ink.there[i - h - 2 : i + h + 3, cols].astype(np.float64)
+    """The ink (2 h + 1, w) around a baseline, blurred by 2 cells along its height; none outside the map."""
+    i, h = round((y_mm - ink.ys[0]) / ink.cell_mm), round(half_mm / ink.cell_mm) + 2
+    low, high = max(i - h, 0), min(i + h + 1, len(ink.ys))
+    there = np.zeros((2 * h + 1, cols.stop - cols.start))
+    if low < high:
+        there[low - i + h : high - i + h] = ink.there[low:high, cols]
     patch = there[:-4] + 2 * there[1:-3] + 3 * there[2:-2] + 2 * there[3:-1] + there[4:]
     return np.asarray(patch - patch.mean(axis=1, keepdims=True))

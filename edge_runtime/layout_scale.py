@@ -18,7 +18,7 @@ GAIN_PRIOR: Final = {5.0: 0.06, 10.0: 0.88, 20.0: 0.06}
 # Pulse widths by speed: 0.2 s is 5 mm at 25 mm/s, 10 mm at 50, but some machines print 5 mm always.
 PULSE_WIDTHS: Final = {25.0: ((0.90, 5.0), (0.01, 10.0)), 50.0: ((0.35, 5.0), (0.55, 10.0))}
 PULSE_WIDTH_SIGMA_MM: Final = 0.8
-ELSE_PER_MM: Final = 0.01  # likelihood of a width that no rule explains
+ELSE_PER_MM: Final = 0.004  # likelihood of a width that no rule explains
 # Seconds on a page from its first column to its end, and how usual they are.
 PAGE_SECONDS: Final = ((10.0, 1.0), (5.0, 0.4), (20.0, 0.02), (2.5, 0.1), (12.0, 0.1), (8.0, 0.1), (6.0, 0.1))
 
@@ -36,15 +36,16 @@ class Scale:
 
 def find_scale(seen: Seen, columns: Columns, spec: LayoutSpec, rows_mm: tuple[float, ...]) -> Scale:
     """The likeliest speed and gain; ``how`` names the evidence that spoke loudest."""
+    pulses = _beside_rows(seen.pulses, columns, spec, rows_mm)
     speed, speed_by = _decide(
         SPEED_PRIOR,
         {
             "text": {v: _text(seen, f"speed:{v:g}", "speed:") for v in PAPER_SPEEDS_MM_PER_S},
-            "pulse": {v: _pulse_width(seen.pulses, v) for v in PAPER_SPEEDS_MM_PER_S},
+            "pulse": {v: _pulse_width(pulses, v) for v in PAPER_SPEEDS_MM_PER_S},
             "layout": {v: _page_time(columns, spec, v) for v in PAPER_SPEEDS_MM_PER_S},
         },
     )
-    limb, chest = _split_pulses(seen.pulses, columns, spec, rows_mm)
+    limb, chest = _split_pulses(pulses, columns, spec, rows_mm)
     gain, gain_by = _decide(
         GAIN_PRIOR,
         {
@@ -56,6 +57,21 @@ def find_scale(seen: Seen, columns: Columns, spec: LayoutSpec, rows_mm: tuple[fl
     if split is not None and split[0] > gain:  # "10/5": limb leads never have the smaller one
         gain, split = split[0], (gain, split[1])
     return Scale(speed, gain, split[0] if split else None, speed_by, gain_by)
+
+
+def _beside_rows(
+    pulses: tuple[Mark, ...], columns: Columns, spec: LayoutSpec, rows_mm: tuple[float, ...]
+) -> tuple[Mark, ...]:
+    """Pulses that stand on a row's baseline before its first column or behind its last; all if none does."""
+    rows = np.array([y for y in rows_mm if np.isfinite(y)])
+    right = columns.x0_mm + spec.n_columns * columns.width_mm
+    good = [
+        m
+        for m in pulses
+        if np.abs(rows - m.y_mm - m.height_mm / 2).min() < 5.0
+        and (-25.0 < m.x_mm - columns.x0_mm < 4.0 or -4.0 < m.x_mm - right < 25.0)
+    ]
+    return tuple(good) or pulses
 
 
 def _decide(prior: dict[float, float], evidence: dict[str, dict[float, float]]) -> tuple[float, Decided]:
@@ -79,19 +95,21 @@ def _text(seen: Seen, kind: str, group: str) -> float:
     total = 0.0
     for m in seen.texts:
         if m.kind.startswith(group):
-            wrong = 0.01 + 0.25 * (1.0 - min(m.score, 1.0))
+            wrong = 0.005 + 0.1 * (1.0 - min(m.score, 1.0))
             total += float(np.log(1.0 - wrong if m.kind == kind else wrong / 2))
     return total
 
 
 def _pulse_width(pulses: tuple[Mark, ...], speed: float) -> float:
-    widths = [m.width_mm for m in pulses if m.width_mm > 0]
-    if not widths:
+    sized = [m for m in pulses if m.width_mm > 0]
+    if not sized:
         return 0.0
-    z = (float(np.median(widths)) - np.array([w for _, w in PULSE_WIDTHS[speed]])) / PULSE_WIDTH_SIGMA_MM
+    z = (
+        float(np.median([m.width_mm for m in sized])) - np.array([w for _, w in PULSE_WIDTHS[speed]])
+    ) / PULSE_WIDTH_SIGMA_MM
     share = np.array([s for s, _ in PULSE_WIDTHS[speed]])
     peak = share * np.exp(-0.5 * z**2) / (PULSE_WIDTH_SIGMA_MM * np.sqrt(2 * np.pi))
-    return float(np.log(peak.sum() + ELSE_PER_MM))
+    return float(np.log(peak.sum() + ELSE_PER_MM)) * min(0.4 + sum(m.score for m in sized), 1.0)
 
 
 def _page_time(columns: Columns, spec: LayoutSpec, speed: float) -> float:
@@ -103,7 +121,7 @@ def _page_time(columns: Columns, spec: LayoutSpec, speed: float) -> float:
 def _split_pulses(
     pulses: tuple[Mark, ...], columns: Columns, spec: LayoutSpec, rows_mm: tuple[float, ...]
 ) -> tuple[F64, F64]:
-    """Heights (mm) of the pulses that calibrate limb leads (or all), and of those for chest leads only."""
+    """(height mm, score) of the pulses that calibrate limb leads (or all), and of those for chest leads only."""
     limb: list[tuple[float, float]] = []
     chest: list[tuple[float, float]] = []
     rows = np.where(np.isfinite(rows_mm), rows_mm, 1e6)
@@ -117,23 +135,24 @@ def _split_pulses(
             (chest if here else limb).append((m.height_mm, m.score))
     if not limb:
         limb, chest = chest, []
-    return np.array(limb).reshape(-1, 2)[:, 0], np.array(chest).reshape(-1, 2)[:, 0]
+    return np.array(limb).reshape(-1, 2), np.array(chest).reshape(-1, 2)
 
 
-def _pulse_height(heights: F64, gain: float) -> float:
-    """Log likelihood of the pulses' heights: heavy tails, as some pulses are misread; several count as two at most."""
-    if not heights.size:
+def _pulse_height(pulses: F64, gain: float) -> float:
+    """Log likelihood of (height, score) (n, 2): heavy tails as some are misread; several count as two at most."""
+    if not pulses.size:
         return 0.0
+    heights, scores = pulses.T
     sigma = 0.05 * gain + 0.3
     each = np.log(1.0 / (sigma * (1.0 + ((heights - gain) / sigma) ** 2)) + 0.003)
-    return float(each.mean() * min(len(heights), 2))
+    return float((each * np.minimum(scores + 0.4, 1.0)).sum() * min(1.0, 2.0 / len(heights)))
 
 
 def _chest_gain(seen: Seen, chest: F64, gain: float) -> tuple[float, float] | None:
     """The chest leads' own gain and its confidence, from their own pulses or from two gains printed side by side."""
-    if chest.size >= 2:
+    if len(chest) >= 2:
         own = max(GAINS_MM_PER_MV, key=lambda g: _pulse_height(chest, g))
-        if own != gain and abs(float(np.median(chest)) - own) < 0.15 * own:
+        if own != gain and abs(float(np.median(chest[:, 0])) - own) < 0.15 * own:
             return own, 0.9
     texts = [m for m in seen.texts if m.kind.startswith("gain:") and m.score > 0.4]
     for m in texts:
