@@ -67,14 +67,14 @@ class Pinhole:
     def from_ideal(self, ideal: NDArray[np.floating]) -> F64:
         """Ideal px (..., 2) to photo px."""
         centre, scale = self._lens()
-        n = np.clip((np.asarray(ideal, np.float64) - centre) / scale, -1e6, 1e6)
+        # Near the horizon and behind the camera points lie anywhere: keep them far out.
+        n = np.clip((np.asarray(ideal, np.float64) - centre) / scale, -50, 50)
         r = np.minimum(np.sqrt((n * n).sum(axis=-1, keepdims=True)), 1.6)  # well beyond the frame's corners
         d = r.copy()
         for _ in range(6):
             d2 = d * d
-            d -= (d * (1 + d2 * (self.k1 + self.k2 * d2)) - r) / np.maximum(
-                1 + d2 * (3 * self.k1 + 5 * self.k2 * d2), 0.2
-            )
+            slope = np.maximum(1 + d2 * (3 * self.k1 + 5 * self.k2 * d2), 0.2)
+            d = np.clip(d - (d * (1 + d2 * (self.k1 + self.k2 * d2)) - r) / slope, 0, 2.5)
         return np.asarray(centre + scale * n * d / np.maximum(r, 1e-9))
 
     def _lens(self) -> tuple[F64, float]:
