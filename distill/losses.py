@@ -59,8 +59,8 @@ def fine_loss(out: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
 def strip_loss(out: tuple[Tensor, Tensor], batch: Batch) -> dict[str, Tensor]:
     """Terms for (height logits (B, bins, W), presence logits (B, W)).
 
-    Height: cross-entropy to the two bins around the true height (their mean is exact), the expectation's absolute error,
-    its first difference, and -log SNR of the window (FIELD 5: what digitisation winners found best).
+    Height: cross-entropy to the two bins around the true height (their mean is exact), the expectation's absolute
+    error, its first difference, and -log SNR of the window (FIELD 5: what digitisation winners found best).
     """
     height, presence = out
     present, true = batch["present"], batch["bin"]

@@ -25,7 +25,7 @@ HELD_OUT_FOLDS = (9, 10)  # PTB-XL: 9 validates, 10 tests; neither is ever print
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """What to render: shards of ``photos_per_shard`` photographs with the records of ``data`` and the synthetic heart."""
+    """What to render: shards of ``photos_per_shard`` photographs of the records of ``data`` and of synthetic hearts."""
 
     out: Path
     shards: int = 200

@@ -178,7 +178,7 @@ def _marks_in(shot: Photograph, view: View) -> list[list[float]]:
     photo = view.to_photo(px)
     ok = np.isfinite(px).all(axis=1) & ((px > -2) & (px < CROP_PX + 2)).all(axis=1)
     ok &= ((photo > 0) & (photo < [w, h])).all(axis=1)
-    return [[MARK_KINDS.index(m[0]), p[0], p[1], m[3], m[4]] for m, p, k in zip(found, px, ok.tolist(), strict=True) if k]
+    return [[MARK_KINDS.index(found[i][0]), *px[i], *found[i][3:5]] for i in np.flatnonzero(ok)]
 
 
 def page_marks(page: PrintedPage) -> list[tuple[str, float, float, float, float]]:
@@ -221,7 +221,8 @@ def strip_samples(shot: Photograph, rng: np.random.Generator, n: int) -> list[St
 
 
 def _strip_sample(shot: Photograph, row: int, rng: np.random.Generator) -> StripSample | None:
-    assert shot.page is not None and shot.sheet is not None
+    if shot.page is None or shot.sheet is None:
+        return None
     traces = [t for t in shot.page.traces if t.strip.row == row and len(t.x_mm) > 1]
     if not traces:
         return None
@@ -278,7 +279,10 @@ def _rows_at_columns(shot: Photograph, sheet: Sheet, window: StripWindow, traces
 
 
 def _lattice_error_mm(shot: Photograph, sheet: Sheet, mm: F64) -> F64:
-    """How far the lattice moves page points (n, 2): its inverse of the true photo px, minus the points (two Newton steps)."""
+    """How far the lattice moves page points (n, 2): its inverse at the true photo px, minus the points.
+
+    Two Newton steps.
+    """
     target = shot.page_to_photo(mm)
     p = mm.copy()
     for _ in range(2):

@@ -84,7 +84,7 @@ def recoloured(rgb: U8, rng: np.random.Generator) -> U8:
     out = np.stack([table[:, c][rgb[..., c]] for c in range(3)], axis=-1)
     kind = rng.random()
     if kind < 0.12:
-        out = np.repeat(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1)
+        out = np.repeat(np.asarray(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), np.uint8)[..., None], 3, axis=-1)
     elif kind < 0.2:
         out = out[..., ::-1]
     if rng.random() < 0.15:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,8 +69,10 @@ class Pool:
                 self.loaded.pop(next(iter(self.loaded)))
             self.loaded[path] = Shard(path, (self.config.what,))
         if not self.loaded:
-            raise InputError(f"{self.config.shards}: more than {VALIDATION_SHARDS} shards are needed, got "
-                             f"{len(paths) + VALIDATION_SHARDS if paths else 0}; run ecgscan-distill render first")  # fmt: skip
+            raise InputError(
+                f"{self.config.shards}: has {len(self.paths())} shards beside the {VALIDATION_SHARDS} that validate; "
+                "run ecgscan-distill render first"
+            )
 
     def batch(self) -> dict[str, NDArray[np.generic]]:
         """A random batch, recoloured."""

@@ -210,11 +210,12 @@ class StripWindow:
 
     def columns_mm(self) -> NDArray[np.float64]:
         """Page x (n_columns,) of each column's centre."""
-        return self.x0_mm + (np.arange(self.n_columns) + 0.5) / self.px_per_mm_x
+        return np.asarray(self.x0_mm + (np.arange(self.n_columns) + 0.5) / self.px_per_mm_x, dtype=np.float64)
 
     def rows_mm(self) -> NDArray[np.float64]:
         """Page y (n_rows,) of each row's centre."""
-        return self.y_centre_mm - self.half_height_mm + (np.arange(self.n_rows) + 0.5) / self.px_per_mm_y
+        top_mm = self.y_centre_mm - self.half_height_mm
+        return np.asarray(top_mm + (np.arange(self.n_rows) + 0.5) / self.px_per_mm_y, dtype=np.float64)
 
     def row_of(self, y_mm: NDArray[np.floating]) -> NDArray[np.float64]:
         """Fractional row index of page heights, row centres at integers."""

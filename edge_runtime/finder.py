@@ -141,7 +141,7 @@ def find(photo: Photo, coarse: Engine, fine: Engine) -> Found | Unreadable:
 
 
 def _best_way_up(photo: Photo, pose: Pose, fine: Engine) -> tuple[Maps, Pose]:
-    """The fine maps; where the thumbnail leaves the page's way up open, of both ways the one with more readable names."""
+    """The fine maps; where the thumbnail leaves the way up open, of all ways the one with most readable names."""
     maps = fine_maps(photo, pose.view, fine)
     if pose.coherence > 0.85 and _names(maps) > 1.5:
         return maps, pose
@@ -176,7 +176,7 @@ def _corrected(photo: Photo, pose: Pose, maps: Maps, field: Field) -> View | Non
     sure = field.certainty > 0.4
     if sure.sum() < 400:
         return None
-    gy, gx = np.gradient(field.mm, axis=(0, 1))
+    gy, gx = (np.asarray(g) for g in np.gradient(field.mm, axis=(0, 1)))
     j = np.array([[np.median(gx[sure][:, 0]), np.median(gy[sure][:, 0])],
                   [np.median(gx[sure][:, 1]), np.median(gy[sure][:, 1])]])  # fmt: skip
     scale = float(np.sqrt(abs(np.linalg.det(j))))  # mm a cell: 1 if the scale was right

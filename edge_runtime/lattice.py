@@ -81,19 +81,21 @@ def _solve(demodulated: NDArray[np.complexfloating], weight: F64, smoothing: flo
     """Weighted least-squares unwrapped phase (h, w) of the demodulated field, solved on every second cell."""
     h, w = weight.shape
     re, im = demodulated.real * weight, demodulated.imag * weight
+    fields = [re, im, weight]
     if smoothing:
-        re, im = (cv2.GaussianBlur(v, (0, 0), smoothing) for v in (re, im))
-        smooth = cv2.GaussianBlur(weight, (0, 0), smoothing)
+        blurred = [np.asarray(cv2.GaussianBlur(v, (0, 0), smoothing), np.float64) for v in fields]
     else:
-        re, im, smooth = (cv2.blur(v, (3, 3)) for v in (re, im, weight))
+        blurred = [np.asarray(cv2.blur(v, (3, 3)), np.float64) for v in fields]
     size = (w + SOLVE_STEP - 1) // SOLVE_STEP, (h + SOLVE_STEP - 1) // SOLVE_STEP
     size = size[0] + size[0] % 2, size[1] + size[1] % 2  # cv2.dct wants even sizes
     map_x, map_y = np.meshgrid(np.arange(size[0], dtype=np.float32) * SOLVE_STEP,
                                np.arange(size[1], dtype=np.float32) * SOLVE_STEP)  # fmt: skip
-    pick = [cv2.remap(v, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for v in (re, im, smooth)]
+    pick = [cv2.remap(v, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for v in blurred]
     z = pick[0] + 1j * pick[1]
     coarse = _least_squares(np.angle(z), np.clip(np.abs(z), 0, 1) + 1e-4)
-    back_x, back_y = np.meshgrid(np.arange(w, dtype=np.float32) / SOLVE_STEP, np.arange(h, dtype=np.float32) / SOLVE_STEP)
+    back_x, back_y = np.meshgrid(
+        np.arange(w, dtype=np.float32) / SOLVE_STEP, np.arange(h, dtype=np.float32) / SOLVE_STEP
+    )
     return np.asarray(cv2.remap(coarse, back_x, back_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
@@ -102,7 +104,7 @@ def _wrap(a: F64) -> F64:
 
 
 def _least_squares(phase: F64, weight: F64, iterations: int = 60) -> F64:
-    """Minimise sum w |grad f - wrap(grad phase)|^2 by conjugate gradients, preconditioned with the DCT Poisson solver."""
+    """Minimise sum w |grad f - wrap(grad phase)|^2: conjugate gradients, preconditioned with the DCT Poisson solver."""
     wx = np.minimum(weight[:, 1:], weight[:, :-1]) ** 2
     wy = np.minimum(weight[1:], weight[:-1]) ** 2
 
@@ -148,10 +150,11 @@ def _blend(solved: F64, carrier: F64, weight: F64, xy: tuple[F64, F64]) -> F64:
     step = max(1, int(np.sqrt(weight.size / 4000)))
     some = (slice(None, None, step), slice(None, None, step))
     a, b, k = terms[some].reshape(-1, terms.shape[-1]), solved[some].ravel(), weight[some].ravel()
-    coefficients = np.zeros(terms.shape[-1])
+    coefficients: F64 = np.zeros(terms.shape[-1])
     for _ in range(4):
         aw = a * k[:, None]
-        coefficients = np.linalg.solve(aw.T @ a + 1e-3 * np.eye(a.shape[1]), aw.T @ b)
+        normal = aw.T @ a + 1e-3 * np.eye(a.shape[1])
+        coefficients = np.asarray(np.linalg.solve(normal, aw.T @ b), dtype=np.float64)
         error = b - a @ coefficients
         k = weight[some].ravel() / (1 + (error / 2.0) ** 2)
     smooth = terms @ coefficients
@@ -171,7 +174,7 @@ def _normalised_blur(values: F64, weight: F64, sigma: float) -> F64:
 
 
 def field_to_sheet(field: Field, view: View, allowed: NDArray[np.bool_]) -> tuple[Sheet, F32]:
-    """Nodes of the heavy lines in photo px, and in cells of the view (Ny, Nx, 2); NaN where ``allowed`` (h, w) is False.
+    """Nodes of the heavy lines in photo px, and in view cells (Ny, Nx, 2); NaN where ``allowed`` (h, w) is False.
 
     ``allowed`` marks the cells that show the paper; the lattice covers them.
     """

@@ -59,7 +59,7 @@ class Reader:
         quality = _quality(found, rows, layout, signal)
         if quality["coverage"] < MIN_COVERAGE or quality["confidence"] < MIN_CONFIDENCE:
             return Unreadable("decoder", "traces_not_followed",
-                              "the traces can't be followed: take the photo closer, sharper and in even light")  # fmt: skip
+                              "the traces can't be followed: come closer, hold still, use even light")  # fmt: skip
         return Reading(found.sheet, layout, signal, quality)
 
 

@@ -23,7 +23,9 @@ class Target(str, Enum):
 
 @app.callback(invoke_without_command=True)
 def main(
-    run: Annotated[Path, typer.Option(help="Folder with coarse.ckpt, fine.ckpt and strip.ckpt.")] = Path("runs/student"),
+    run: Annotated[Path, typer.Option(help="Folder with coarse.ckpt, fine.ckpt and strip.ckpt.")] = Path(
+        "runs/student"
+    ),
     out: Annotated[Path, typer.Option(help="The bundle's folder.")] = Path("runs/bundle"),
     target: Annotated[Target, typer.Option(help="onnx: fp32 nets and bundle.json.")] = Target.onnx,
     notes: Annotated[str, typer.Option(help="A line for bundle.json, such as how the nets were trained.")] = "",

@@ -1,4 +1,4 @@
-"""Trained students to an fp32 bundle: ONNX with named axes, each net held against torch before the bundle is written."""
+"""Trained students to an fp32 bundle: ONNX with named axes, each net held against torch before it is written."""
 
 from __future__ import annotations
 
