@@ -81,7 +81,7 @@ def recoloured(rgb: U8, rng: np.random.Generator) -> U8:
     gamma = rng.uniform(0.75, 1.35)
     levels = np.arange(256) / 255.0
     table = np.clip(255 * (levels[:, None] ** gamma) * gain + rng.uniform(-12, 12), 0, 255).astype(np.uint8)
-    out = np.stack([table[:, c][rgb[..., c]] for c in range(3)], axis=-1)
+    out: NDArray[np.uint8] = np.stack([table[:, c][rgb[..., c]] for c in range(3)], axis=-1)
     kind = rng.random()
     if kind < 0.12:
         out = np.repeat(np.asarray(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY), np.uint8)[..., None], 3, axis=-1)
