@@ -12,9 +12,10 @@ from ecg.errors import InputError
 from ecg.layouts import LAYOUTS, LayoutSpec
 from ecg.leads import base_lead, is_limb
 from ecg.page import Decided, LeadStrip, Mark, Overrides, PageLayout, TraceMap, Unreadable
+from edge_runtime.layout_board import find_boards
 from edge_runtime.layout_evidence import find_ink, find_levels, gather
 from edge_runtime.layout_fit import Columns, fit_columns, make_strips
-from edge_runtime.layout_match import Match, find_boards, match_layout
+from edge_runtime.layout_match import Match, match_layout
 from edge_runtime.layout_scale import Scale, find_scale
 
 STAGE: Final = "layout"

@@ -60,7 +60,8 @@ class Seen:
 @dataclass(frozen=True, eq=False)
 class Ink:
     """Trace ink by square millimetre: ``mass`` (H, W) gives every column of each trace about unit mass, however steep
-    the trace is there; ``there`` (H, W) says whether there is any; ``xs`` and ``ys`` are the cells' centres in mm."""
+    the trace is there; ``there`` (H, W) says whether there is any; ``xs`` and ``ys`` are the cells' centres in mm.
+    Ink runs from ``left_mm`` to ``right_mm``: the middle 99 % of it and a margin."""
 
     mass: F64
     there: Bools
@@ -68,6 +69,8 @@ class Ink:
     xs: F64
     ys: F64
     cell_mm: float
+    left_mm: float
+    right_mm: float
 
     def columns(self, x0_mm: float, x1_mm: float) -> slice:
         """Columns whose centres lie in [x0_mm, x1_mm)."""
@@ -78,12 +81,6 @@ class Ink:
         """Rows whose centres lie in [y0_mm, y1_mm)."""
         a, b = np.searchsorted(self.ys, [y0_mm, y1_mm])
         return slice(int(a), int(b))
-
-    def extent(self) -> tuple[float, float]:
-        """From where to where along time there is ink, mm: the middle 99 % of it and a margin."""
-        total = self.mass.sum(axis=0).cumsum()
-        a, b = np.searchsorted(total, total[-1] * np.array([0.005, 0.995]))
-        return float(self.xs[a]) - 1.0, float(self.xs[min(b, len(self.xs) - 1)]) + 1.0
 
     def page_at(self, x_mm: F64, y_mm: F64) -> Bools:
         """Whether paper is seen at points of one shape, False outside the map."""
@@ -147,7 +144,10 @@ def find_ink(trace_map: TraceMap) -> Ink | None:
     mass = d / np.maximum(near, threshold)
     xs = trace_map.x0_mm + trace_map.cell_mm * np.arange(w)
     ys = trace_map.y0_mm + trace_map.cell_mm * np.arange(h)
-    return Ink(mass, there, trace_map.on_page, xs, ys, trace_map.cell_mm)
+    share = mass.sum(axis=0).cumsum()
+    left, right = np.searchsorted(share, share[-1] * np.array([0.005, 0.995]))
+    span = float(xs[left]) - 1.0, float(xs[min(right, w - 1)]) + 1.0
+    return Ink(mass, there, trace_map.on_page, xs, ys, trace_map.cell_mm, *span)
 
 
 def smooth(profile: F64, sigma_cells: float) -> F64:
@@ -261,7 +261,7 @@ def _same(a: Lattice, b: Lattice) -> bool:
 
 def _single_lattices(seen: Seen, x: F64, w: F64, ink: Ink) -> list[Lattice]:
     """One column from a start to where end marks agree that it ends, or to where the ink ends."""
-    left, right = ink.extent()
+    left, right = ink.left_mm, ink.right_mm
     stops = [right, *(v for v in modes(seen.ends.x, seen.ends.score, 1.0, 5.0, 2) if abs(v - right) > 3.0)]
     starts = modes(x, w, 1.2, 4.0, 3)[:2] or [left]
     return [Lattice(a, b - a, 0, 0, single=True) for a in starts for b in stops[:2] if b - a > MIN_COLUMN_MM]

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from ecg.page import LeadStrip
+from edge_runtime.layout_board import nearest
 from edge_runtime.layout_evidence import (
     F64,
     I64,
@@ -20,7 +21,7 @@ from edge_runtime.layout_evidence import (
     row_windows,
     smooth,
 )
-from edge_runtime.layout_match import Match, nearest
+from edge_runtime.layout_match import Match
 
 START_SIGMA_MM: Final = 0.35
 NAME_SIGMA_MM: Final = 1.8  # names of unlike width are centred unlike
@@ -30,6 +31,8 @@ USUAL_MM: Final = {w: 1.0 for w in (62.5, 250.0 / 3.0, 125.0, 250.0, 500.0)} | {
     w: 0.05 for w in (31.25, 50.0, 60.0, 64.0, 75.0, 100.0, 120.0, 128.0, 150.0)
 }
 END_TRUST_MM: Final = 1.5  # a row that ends this close to its last column's end ends there
+END_REACH_MM: Final = 10.0
+END_PROOF: Final = 5.0
 LONE_END_MM: Final = 6.0
 ROW_REACH_MM: Final = 14.0
 MIN_STRIP_MM: Final = 5.0
@@ -65,10 +68,15 @@ def fit_columns(match: Match, seen: Seen, ink: Ink) -> Columns:
     guess = np.array([match.x0_mm, match.lattice.width_mm, match.board.shift_mm])
     fit, cov = _robust(a, x, sigma, guess)
     gap = _blank(ink, rows[: len(match.spec.rows)], float(fit[0]), float(fit[1]), n_cols)
-    if len(ends) and not gap and abs(_middle(ends) - fit[0] - n_cols * fit[1]) < END_TRUST_MM:
-        a = np.concatenate([a, np.tile([1.0, float(n_cols), 0.0], (len(ends), 1))])
-        x, sigma = np.concatenate([x, ends.x]), np.concatenate([sigma, START_SIGMA_MM / np.sqrt(ends.score)])
-        fit, cov = _robust(a, x, sigma, guess)
+    short = abs(_middle(ends) - fit[0] - n_cols * fit[1]) if len(ends) and not gap else np.inf
+    if short < END_REACH_MM:
+        # Ends that fit speak for the width too; others do where they explain much: few starts, one of them false.
+        with_ends = np.concatenate([a, np.tile([1.0, float(n_cols), 0.0], (len(ends), 1))])
+        all_x, all_sigma = np.concatenate([x, ends.x]), np.concatenate([sigma, START_SIGMA_MM / np.sqrt(ends.score)])
+        other, other_cov = _robust(with_ends, all_x, all_sigma, guess)
+        won = _cost(with_ends, all_x, all_sigma, fit) - _cost(with_ends, all_x, all_sigma, other)
+        if short < END_TRUST_MM or won > END_PROOF:
+            a, x, sigma, fit, cov = with_ends, all_x, all_sigma, other, other_cov
     width, snapped = snap(float(fit[1]), float(np.sqrt(cov[1, 1])))
     if snapped:
         fit, cov = _robust(a[:, [0, 2]], x - a[:, 1] * width, sigma, fit[[0, 2]])
@@ -85,8 +93,11 @@ def _blank(ink: Ink, rows: F64, x0: float, width: float, n_cols: int) -> float:
         busy: Bools = np.asarray(ink.there[ink.rows(float(a), float(b))].any(axis=0))
         for line in x0 + width * np.arange(1, n_cols):
             j = int(np.searchsorted(ink.xs, line - 0.5 * ink.cell_mm))
-            if reach <= j < len(busy) and busy[j + 1 : j + reach].any() and busy[j - reach : j].any():
-                runs.append(int(busy[j - reach : j][::-1].argmax()) * ink.cell_mm)
+            before = busy[j - reach : j][::-1] if reach <= j < len(busy) - reach else busy[:0]
+            if before.any() and busy[j : j + reach].any():
+                first = int(before[:3].argmin()) if not before[:3].all() else reach
+                # Ink reaches half a cell into both of a blank's neighbours.
+                runs.append((int(before[first:].argmax()) + 1) * ink.cell_mm if first < 2 else 0.0)
     blank = float(np.median(runs)) if len(runs) >= 3 else 0.0
     if blank < 0.75:
         return 0.0
@@ -148,6 +159,11 @@ def _robust(a: F64, x: F64, sigma: F64, guess: F64) -> tuple[F64, F64]:
         cov = np.linalg.inv(normal)
         fit = cov @ ((a * w[:, None]).T @ x + pull @ guess)
     return fit, cov
+
+
+def _cost(a: F64, x: F64, sigma: F64, fit: F64) -> float:
+    """What a solution leaves unexplained, on the scale of ``_robust``'s weights."""
+    return float(np.log1p(((x - a @ fit) / (2.4 * sigma)) ** 2).sum())
 
 
 def _row_ends(match: Match, seen: Seen, rows: F64) -> Points:

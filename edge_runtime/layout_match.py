@@ -14,30 +14,10 @@ from typing import Final
 import numpy as np
 
 from ecg.layouts import LAYOUTS, LayoutSpec
-from edge_runtime.layout_evidence import (
-    F64,
-    I64,
-    LABEL_INDEX,
-    LABELS,
-    REACH_X_MM,
-    START_REACH_MM,
-    Ink,
-    Lattice,
-    Seen,
-    family,
-    find_lattices,
-    name_drops,
-    name_shift,
-    row_windows,
-)
+from edge_runtime.layout_board import NAME_MISSING, OFF_PAGE, ROW_INK, Board
+from edge_runtime.layout_evidence import F64, I64, LABEL_INDEX, LABELS, Ink, Lattice
 from edge_runtime.layout_rhythm import RHYTHM_PRIOR, RHYTHM_RARE, name_rhythm, rhythm_likeness
 
-NAME_MATCH: Final = 4.5
-NAME_MISSING: Final = -1.0
-START_MATCH: Final = 2.5
-START_MISSING: Final = -0.7
-OFF_PAGE: Final = -0.25  # a cell of the layout that the photo doesn't show
-ROW_INK: Final = 6.0  # a full row of ink
 ROW_CUT: Final = -0.7  # a row above or below what is seen
 ROW_LOST: Final = -2.5  # a row missing between others
 USUAL_PAGE_MM: Final = {2: (250.0, 500.0), 3: (187.5, 250.0, 375.0, 500.0), 4: (250.0, 500.0)}  # by columns
@@ -46,32 +26,10 @@ MAX_TRACED: Final = 10  # candidates whose rows are laid out and compared
 ROW_ABSENT: Final = -2.5  # a row that should stand on paper in sight, beyond the first or last row
 NEVER: Final = -1e9
 GENERIC_NAME: Final = -2.4  # a name taken at its word, in no known layout
-DEFAULT_SHIFT_MM: Final = 3.0
 
 _RARE: Final = {"cabrera": -2.0, "4x3": -1.5, "6x1": -0.5, "1x1": -1.0}
 MAX_RHYTHM: Final = 3
-
-
-@dataclass(frozen=True, eq=False)
-class Board:
-    """Evidence by level (L), lattice line (K, the first is ``k_low``) and label.
-
-    ``name`` (L, K, 13), ``start`` and ``ink`` (L, K) are log likelihood ratios; ``inked`` (L, W + 1) counts the map's
-    columns with ink near a level, from the left; ``label_at`` (L, K) is the best name's label there, -1 without one;
-    ``sure`` (L, K) its score.
-    """
-
-    levels: F64
-    lattice: Lattice
-    drop_mm: float
-    shift_mm: float
-    k_low: int
-    name: F64
-    start: F64
-    ink: F64
-    inked: I64
-    label_at: I64
-    sure: F64
+MANY_STRIPS: Final = -0.7  # more than one rhythm strip
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,77 +79,6 @@ class Match:
         return self.lattice.x0_mm + self.k0 * self.lattice.width_mm
 
 
-def nearest(values: F64, levels: F64) -> I64:
-    """Index of the nearest level for each value."""
-    return np.asarray(np.abs(values[:, None] - levels[None, :]).argmin(axis=1))
-
-
-def _confusion() -> F64:
-    """(13, 13): weight of a perfect mark of one label (first index) where another (second) is printed."""
-    table = np.full((len(LABELS), len(LABELS)), -1.5)
-    for a in range(len(LABELS)):
-        for b in range(len(LABELS)):
-            if family(a) == family(b):
-                table[a, b] = 0.3
-        table[a, a] = NAME_MATCH
-    r, minus = LABEL_INDEX["aVR"], LABEL_INDEX["-aVR"]
-    table[r, minus] = table[minus, r] = 2.0
-    return table
-
-
-_CONFUSION: Final = _confusion()
-
-
-def make_board(seen: Seen, ink: Ink, levels: F64, lattice: Lattice, drop_mm: float, shift_mm: float) -> Board:
-    """Collect the evidence for one lattice and one place of the names."""
-    reach = 0 if lattice.single else 3
-    k = np.arange(lattice.k_min - reach, lattice.k_max + reach + 1)
-    shape = (len(levels), len(k))
-    lines = lattice.x0_mm + k * lattice.width_mm
-    shown = ink.page_at(np.broadcast_to(lines + 2.0, shape), np.broadcast_to(levels[:, None], shape))
-    cover, part, inked = _coverage(ink, levels, lines, lattice.width_mm)
-    name = np.where(shown, NAME_MISSING, OFF_PAGE)[..., None] + np.zeros(len(LABELS))
-    label_at, sure = np.full(shape, -1, dtype=np.int64), np.zeros(shape)
-    row, col = _seats(seen.names.x - shift_mm, seen.names.y - drop_mm, levels, lines)
-    for i in np.flatnonzero(row >= 0):
-        at, score = (row[i], col[i]), seen.names.score[i]
-        name[at] = np.maximum(name[at], _CONFUSION[seen.label[i]] * (0.3 + 0.7 * score))
-        if score > sure[at]:
-            label_at[at], sure[at] = seen.label[i], score
-    start = np.where(shown, START_MISSING, 0.0)
-    rows = nearest(seen.starts.y, levels)
-    cols = nearest(seen.starts.x, lines)
-    near = (np.abs(seen.starts.y - levels[rows]) < 14.0) & (np.abs(seen.starts.x - lines[cols]) < START_REACH_MM)
-    np.maximum.at(start, (rows[near], cols[near]), START_MATCH * seen.starts.score[near])
-    left, right = ink.extent()
-    ink_part = ROW_INK * np.clip(4.0 * cover - 2.6, -0.8, 1.0) * part * (lattice.width_mm / (right - left))
-    return Board(levels, lattice, drop_mm, shift_mm, int(k[0]), name, start, ink_part, inked, label_at, sure)
-
-
-def _seats(x: F64, y: F64, levels: F64, lines: F64) -> tuple[I64, I64]:
-    """Level and lattice line of names moved onto their traces' starts; level -1 where none is near enough."""
-    rows, cols = nearest(y, levels), nearest(x, lines)
-    gap = np.diff(levels).min(initial=40.0)
-    near = np.abs(y - levels[rows]) <= min(7.0, max(0.45 * gap, 4.0))
-    near &= np.abs(x - lines[cols]) <= REACH_X_MM
-    return np.where(near, rows, -1), cols
-
-
-def _coverage(ink: Ink, levels: F64, lines: F64, width_mm: float) -> tuple[F64, F64, I64]:
-    """Share of each cell's seen width with ink and share of its width that is seen (L, K), and ``Board.inked``."""
-    low, high = row_windows(levels)
-    edges = np.searchsorted(ink.xs, np.stack([lines, lines + width_mm]))
-    inked = np.zeros((len(levels), len(ink.xs) + 1), dtype=np.int64)
-    paper = np.zeros_like(inked)
-    for i, y in enumerate(levels):
-        inked[i, 1:] = ink.there[ink.rows(float(low[i]), float(high[i]))].any(axis=0)
-        paper[i, 1:] = ink.on_page[min(max(round((y - ink.ys[0]) / ink.cell_mm), 0), len(ink.ys) - 1)]
-    inked, paper = inked.cumsum(axis=1), paper.cumsum(axis=1)
-    seen = paper[:, edges[1]] - paper[:, edges[0]]
-    cover = (inked[:, edges[1]] - inked[:, edges[0]]) / np.maximum(seen, 1)
-    return np.minimum(cover, 1.0), np.minimum(seen * ink.cell_mm / width_mm, 1.0), inked
-
-
 def _bases() -> tuple[LayoutSpec, ...]:
     return tuple(spec for spec in LAYOUTS.values() if not spec.rhythm)
 
@@ -199,9 +86,9 @@ def _bases() -> tuple[LayoutSpec, ...]:
 _BASES: Final = _bases()
 
 
-def _prior(base: LayoutSpec, n_rhythm: int, lattice: Lattice) -> float:
+def _prior(base: LayoutSpec, lattice: Lattice) -> float:
     """How unusual a layout is, and its whole width where that is more than one column."""
-    rare = sum(v for key, v in _RARE.items() if key in base.name) - (0.7 if n_rhythm > 1 else 0.0)
+    rare = sum(v for key, v in _RARE.items() if key in base.name)
     if lattice.single:
         return rare
     off = min(abs(base.n_columns * lattice.width_mm / usual - 1.0) for usual in USUAL_PAGE_MM[base.n_columns])
@@ -260,9 +147,9 @@ def _candidates(board: Board, bases: tuple[LayoutSpec, ...], n_rhythm: tuple[int
                 tables.append((base, q, k0, np.concatenate([table] + [strips[n_cols, k0]] * q) if q else table))
     if not tables:
         return []
-    scores = _align([t[-1] for t in tables], np.array([t[1] for t in tables])) + [
-        _prior(base, q, lattice) for base, q, *_ in tables
-    ]
+    prior = {base: _prior(base, lattice) for base in {t[0] for t in tables}}
+    scores = _align([t[-1] for t in tables], np.array([t[1] for t in tables]))
+    scores += [prior[base] + (MANY_STRIPS if q > 1 else 0.0) for base, q, *_ in tables]
     best = np.argsort(-scores, kind="stable")[:MAX_TRACED]
     return [_Candidate(tables[i][0], tables[i][1], tables[i][2], board, tables[i][3], float(scores[i])) for i in best]
 
@@ -314,17 +201,6 @@ def _unevenness(rows_mm: F64) -> float:
     return float(np.minimum(0.5 * (np.log(gaps / np.median(gaps)) / 0.25) ** 2, 6.0).sum())
 
 
-def find_boards(seen: Seen, ink: Ink, levels: F64) -> list[Board]:
-    """A board for every lattice and place of the names worth trying."""
-    boards: list[Board] = []
-    for drop in name_drops(seen, levels):
-        shift = name_shift(seen, drop)
-        # Without a start beside a name, names still tell the columns; x0 is then theirs less a typical distance.
-        shift = DEFAULT_SHIFT_MM if shift is None else shift
-        boards += [make_board(seen, ink, levels, lat, drop, shift) for lat in find_lattices(seen, shift, ink)]
-    return boards
-
-
 def match_layout(boards: list[Board], ink: Ink, only: LayoutSpec | None = None) -> Match | None:
     """The layout that explains the boards best, with the confidence of its being this one; None without a candidate."""
     if only is None:
@@ -364,8 +240,7 @@ def _context(match: Match, ink: Ink) -> float:
     levels = [match.seat(y, 0)[0] for y in rows[shown]]
     inked = match.board.inked[levels]
     a, b = np.searchsorted(ink.xs, [match.x0_mm - 2.0, match.x0_mm + width + 2.0])
-    left, right = ink.extent()
-    beside = (inked[:, a] + inked[:, -1] - inked[:, b]) * ink.cell_mm / (right - left)
+    beside = (inked[:, a] + inked[:, -1] - inked[:, b]) * ink.cell_mm / (ink.right_mm - ink.left_mm)
     drop = match.board.drop_mm
     placed = 0.5 * (drop / 9.0) ** 2 + (1.0 if drop > 3.0 else 0.0)
     return -_unevenness(rows) - ROW_INK * float(np.minimum(beside, 1.0).sum()) - placed + _absent(match, rows, ink)
