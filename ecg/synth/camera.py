@@ -20,7 +20,7 @@ from ecg.synth.truth import Photograph, PrintedPage
 __all__ = ["CONDITIONS", "Shot", "photograph", "random_scene", "random_shot"]
 
 _NO_MAP: Any = None  # cv2.remap: the first map holds x and y
-_STRIP_ROWS = 64  # a strip of the photo fits the processor's cache
+_STRIP_ROWS = 32  # a strip of the photo fits the processor's cache
 _OVERSAMPLING = 1.15  # page pixels a photo pixel, at most
 
 

@@ -18,6 +18,7 @@ from ecg.synth.truth import F64
 
 STRIDE_PX = 4
 EDGE_NODES = 14  # nodes of the pixel map beyond each edge of the frame
+_CLOSE_MM = 0.004  # how near to the bent mesh the map must come; what it then says is the truth
 MIN_STRETCH = 0.18  # least area of a piece of sheet in the photo, relative to its area were it flat
 
 
@@ -315,6 +316,8 @@ def pixel_map(surface: Surface, pinhole: Pinhole) -> PixelMap:
     for turn in range(4):
         su, sv = cv2.split(_remap(g, u, v))
         ru, rv = u + su - tu, v + sv - tv
+        if max(float(np.abs(r[::3, ::3]).max()) for r in (ru, rv)) < _CLOSE_MM / STEP_MM:
+            break
         if turn < 2:
             m = cv2.split(_remap(inverse, u, v))
         u -= m[0] * ru + m[1] * rv
