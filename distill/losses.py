@@ -27,13 +27,14 @@ def focal_heat(logits: Tensor, heat: Tensor) -> Tensor:
 
 
 def coarse_loss(maps: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """Terms for maps (B, 5, 32, 32): paper, ecg (cross-entropy), time axis (squared), log2 scale (absolute)."""
+    """Terms for maps (B, 7, 32, 32): paper, ecg (cross-entropy), time axis and its double (squared), log2 scale."""
     target = batch["maps"]
     paper = target[:, 0]
     return {
         "paper": F.binary_cross_entropy_with_logits(maps[:, 0], paper),
         "ecg": F.binary_cross_entropy_with_logits(maps[:, 1], target[:, 1]),
         "axis": masked_mean(((maps[:, 2:4] - target[:, 2:4]) ** 2).sum(1), paper),
+        "axis2": masked_mean(((maps[:, 5:7] - target[:, 5:7]) ** 2).sum(1), paper),
         "scale": masked_mean((maps[:, 4] - target[:, 4]).abs(), paper),
     }
 

@@ -90,7 +90,7 @@ TWO = (2, 2)
 
 
 class FinderCoarse(nn.Module):
-    """Thumbnail (B, 3, 512, 512) to maps (B, 5, 32, 32): paper and ECG logits, time axis (cos, sin), log2 scale."""
+    """Thumbnail (B, 3, 512, 512) to maps (B, 7, 32, 32) as COARSE_CHANNELS, the first two logits."""
 
     def __init__(self, widths: tuple[int, ...] = (16, 28, 48, 72, 104, 128)) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ecg.geometry import StripWindow, View, letterbox, photo_xy, render_view, sample_photo, strip_xy
 from ecg.leads import is_limb
 from ecg.marks import (
+    COARSE_CHANNELS,
     COARSE_PX,
     COARSE_REF_PX_PER_MM,
     COARSE_STRIDE,
@@ -35,7 +36,7 @@ EDGE_MM = 2.0  # a trace that stops this close to the paper's edge was cut off: 
 
 @dataclass(frozen=True, eq=False)
 class CoarseSample:
-    """rgb (512, 512, 3); maps (32, 32, 5) float16 as COARSE_CHANNELS; cells off the paper hold 0."""
+    """rgb (512, 512, 3); maps (32, 32, 7) float16 as COARSE_CHANNELS; cells off the paper hold 0."""
 
     rgb: U8
     maps: NDArray[np.float16]
@@ -66,7 +67,7 @@ def coarse_sample(shot: Photograph) -> CoarseSample:
     """The thumbnail with where the paper is, how it is turned and how large it shows."""
     rgb, f = letterbox(shot.rgb)
     n = COARSE_PX // COARSE_STRIDE
-    maps = np.zeros((n, n, 5), np.float32)
+    maps = np.zeros((n, n, len(COARSE_CHANNELS)), np.float32)
     centre = (np.arange(n) + 0.5) * COARSE_STRIDE - 0.5
     xy = (np.stack(np.meshgrid(centre, centre), axis=-1) + 0.5) / f - 0.5
     mm, jac = _with_jacobian(shot, xy)
@@ -80,6 +81,8 @@ def coarse_sample(shot: Photograph) -> CoarseSample:
         length = np.linalg.norm(time_axis, axis=-1)
         px_per_mm = 1 / np.sqrt(np.abs(np.where(ok, det, 1.0))) * f
         maps[..., 2:4] = np.where(ok[..., None], time_axis / np.where(length == 0, 1, length)[..., None], 0)
+        maps[..., 5] = maps[..., 2] ** 2 - maps[..., 3] ** 2
+        maps[..., 6] = 2 * maps[..., 2] * maps[..., 3]
         maps[..., 4] = np.where(ok, np.log2(np.clip(px_per_mm, 0.1, 50) / COARSE_REF_PX_PER_MM), 0)
     return CoarseSample(rgb, np.nan_to_num(maps).astype(np.float16))
 

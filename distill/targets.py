@@ -54,7 +54,7 @@ def fine_batch(samples: list[FineSample]) -> dict[str, NDArray[np.generic]]:
 
 
 def coarse_batch(samples: list[CoarseSample]) -> dict[str, NDArray[np.generic]]:
-    """rgb (B, 3, 512, 512) uint8 and maps (B, 5, 32, 32)."""
+    """rgb (B, 3, 512, 512) uint8 and maps (B, 7, 32, 32)."""
     maps = np.stack([s.maps for s in samples]).astype(np.float32).transpose(0, 3, 1, 2)
     return {"rgb": _planes([s.rgb for s in samples]), "maps": maps}
 

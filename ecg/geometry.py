@@ -174,8 +174,11 @@ def _grown(nodes: NDArray[np.float64], unknown: NDArray[np.bool_]) -> tuple[NDAr
 
 def sample_photo(rgb: U8, xy_px: F32, fill: int = 0) -> U8:
     """Photo colours at (h, w, 2) px, bilinear; ``fill`` off the photo and where xy is NaN."""
-    step = local_scale(xy_px)
-    small, shrink = shrunken(rgb, step)
+    return sample_shrunken(*shrunken(rgb, local_scale(xy_px)), xy_px, fill)
+
+
+def sample_shrunken(small: U8, shrink: float, xy_px: F32, fill: int = 0) -> U8:
+    """``sample_photo`` of a photo that is shrunk already; xy in px of the photo as it was."""
     xy = xy_px * np.float32(shrink) + np.float32(0.5 * shrink - 0.5)
     xy = np.nan_to_num(xy, nan=-1e4)
     out = cv2.remap(small, xy[..., 0], xy[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,

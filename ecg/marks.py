@@ -14,7 +14,8 @@ LEAD_KINDS: Final = tuple(f"lead:{name}" for name in (*LEADS, "-aVR"))
 TEXT_KINDS: Final = ("speed:25", "speed:50", "gain:5", "gain:10", "gain:20")
 MARK_KINDS: Final = (*LEAD_KINDS, "start", "end", "pulse", *TEXT_KINDS)
 
-COARSE_CHANNELS: Final = ("paper", "ecg", "cos", "sin", "log2_scale")
+# cos2 and sin2 (of twice the angle) tell the rows' direction where the way up is open, which cos and sin then tell.
+COARSE_CHANNELS: Final = ("paper", "ecg", "cos", "sin", "log2_scale", "cos2", "sin2")
 GRID_CHANNELS: Final = ("cos_x", "sin_x", "cos_y", "sin_y")
 AREA_CHANNELS: Final = ("paper", "trace")
 # Where in its cell a mark lies (cells, from the centre): for names, texts and pulses; for starts and ends.  And a

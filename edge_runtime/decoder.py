@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg.geometry import StripWindow, sample_photo, strip_xy
+from ecg.geometry import StripWindow, local_scale, sample_shrunken, shrunken, strip_xy
 from ecg.leads import is_limb
 from ecg.marks import STRIP_COLUMNS, STRIP_PX_PER_MM_X, STRIP_ROW_STRIDE, STRIP_ROWS, strip_half_height_mm
 from ecg.page import F32, LeadStrip, PageLayout, Photo, Sheet
@@ -46,7 +46,9 @@ def decode_rows(photo: Photo, sheet: Sheet, layout: PageLayout, decoder: Engine)
     """Every row of the page, all tiles of all rows batched together."""
     rows = [tuple(s for s in layout.strips if s.row == r) for r in sorted({s.row for s in layout.strips})]
     windows = [row_window(strips, layout) for strips in rows]
-    tiles = [t for w in windows for t in _tiles(sample_photo(photo.rgb, strip_xy(sheet, w)))]
+    maps = [strip_xy(sheet, w) for w in windows]
+    small, shrink = shrunken(photo.rgb, min((local_scale(m) for m in maps), default=1.0))
+    tiles = [t for m in maps for t in _tiles(sample_shrunken(small, shrink, m))]
     outputs = [_run(decoder, tiles[k : k + BATCH]) for k in range(0, len(tiles), BATCH)]
     bins, presence, sharpness = (np.concatenate(x) for x in zip(*outputs, strict=True))
     out, k = [], 0

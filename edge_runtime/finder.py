@@ -35,6 +35,7 @@ class Pose:
     coherence: float
     ecg_probability: float
     view: View
+    decided: str = "page"  # "names" where only the readable lead names told the way up
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ def find_pose(photo: Photo, coarse: Engine) -> Pose | Unreadable:
                           "no ECG found in the picture: fill the frame with the page, in even light")  # fmt: skip
     weight = np.where(ecg > 0.5 * best, ecg, 0.0)
     total = float(weight.sum())
-    c, s = float((maps[2] * weight).sum()) / total, float((maps[3] * weight).sum()) / total
+    c, s, c2, s2 = (float((maps[k] * weight).sum()) / total for k in (2, 3, 5, 6))
     px_per_mm = COARSE_REF_PX_PER_MM * 2.0 ** (float((maps[4] * weight).sum()) / total) / factor
     if px_per_mm < MIN_PX_PER_MM:
         return Unreadable("finder", "too_small",
@@ -87,9 +88,13 @@ def find_pose(photo: Photo, coarse: Engine) -> Pose | Unreadable:
     points = edge * (COARSE_STRIDE / factor)
     height, width = photo.rgb.shape[:2]
     points = np.clip(points, 0, [width, height])
-    angle = float(np.arctan2(s, c))
+    # The rows' direction from the doubled angle, the way along it from the single one.
+    angle = float(np.arctan2(s2, c2)) / 2
+    along = c * np.cos(angle) + s * np.sin(angle)
+    if along < 0:
+        angle += np.pi
     view = _bounded(view_around(points, px_per_mm, angle, VIEW_MARGIN_MM))
-    return Pose(px_per_mm, angle, float(np.hypot(c, s)), best, view)
+    return Pose(px_per_mm, angle, abs(float(along)), best, view)
 
 
 def _bounded(view: View) -> View:
@@ -148,7 +153,7 @@ def _best_way_up(photo: Photo, pose: Pose, fine: Engine) -> tuple[Maps, Pose]:
     candidates = [(maps, pose)]
     turns = (np.pi,) if pose.coherence > 0.6 or _names(maps) > 3 else (np.pi, np.pi / 2, -np.pi / 2)
     for turn in turns:
-        other = replace(pose, angle_rad=pose.angle_rad + turn, view=_turned(pose.view, turn))
+        other = replace(pose, angle_rad=pose.angle_rad + turn, view=_turned(pose.view, turn), decided="names")
         candidates.append((fine_maps(photo, other.view, fine), other))
     return max(candidates, key=lambda c: _names(c[0]))
 

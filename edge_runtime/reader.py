@@ -12,7 +12,7 @@ import numpy as np
 
 from ecg.bundle import ModelBundle, load_bundle
 from ecg.leads import einthoven_residual_mv
-from ecg.page import BundleInfo, EcgSignal, Overrides, PageLayout, Photo, Reading, Unreadable
+from ecg.page import BundleInfo, Decided, EcgSignal, Overrides, PageLayout, Photo, Reading, Unreadable
 from edge_runtime.decoder import RowTrace, decode_rows
 from edge_runtime.engines.base import Engine
 from edge_runtime.engines.ort import OrtEngine
@@ -53,7 +53,7 @@ class Reader:
         layout = _timed(timings, "layout", lambda: find_layout(found.marks, found.trace_map, overrides))
         if isinstance(layout, Unreadable):
             return layout
-        layout = replace(layout, orientation_deg=round(float(np.degrees(found.pose.angle_rad)), 1))
+        layout = _turned(layout, found)
         rows = _timed(timings, "decoder", lambda: decode_rows(photo, found.sheet, layout, self._decoder))
         signal = _timed(timings, "signals", lambda: assemble(rows, layout))
         quality = _quality(found, rows, layout, signal)
@@ -61,6 +61,13 @@ class Reader:
             return Unreadable("decoder", "traces_not_followed",
                               "the traces can't be followed: come closer, hold still, use even light")  # fmt: skip
         return Reading(found.sheet, layout, signal, quality)
+
+
+def _turned(layout: PageLayout, found: Found) -> PageLayout:
+    """The layout with how far the photo shows the page turned, clockwise, -180 to 180 degrees."""
+    turn = (float(np.degrees(found.pose.angle_rad)) + 180.0) % 360.0 - 180.0
+    how = Decided(found.pose.decided, round(found.pose.coherence, 3))
+    return replace(layout, orientation_deg=round(turn, 1), decided={**layout.decided, "orientation": how})
 
 
 def _timed(timings: dict[str, float], stage: str, work: Callable[[], T]) -> T:

@@ -83,8 +83,8 @@ def test_losses_have_finite_gradients_where_nothing_is_to_be_seen():
     height = torch.zeros(1, 112, 64, requires_grad=True)
     sum(strip_loss((height, torch.zeros(1, 64)), empty).values()).backward()
     assert torch.isfinite(height.grad).all()
-    maps = torch.zeros(1, 5, 32, 32, requires_grad=True)
-    sum(coarse_loss(maps, {"maps": torch.zeros(1, 5, 32, 32)}).values()).backward()
+    maps = torch.zeros(1, 7, 32, 32, requires_grad=True)
+    sum(coarse_loss(maps, {"maps": torch.zeros(1, 7, 32, 32)}).values()).backward()
     assert torch.isfinite(maps.grad).all()
     out = tuple(torch.zeros(1, c, 8, 8, requires_grad=True) for c in (4, 2, len(MARK_KINDS), 6))
     batch = {k: torch.zeros(1, 8, 8) for k in ("grid", "paper", "trace")}
@@ -111,7 +111,7 @@ def test_marks_are_found_again_from_their_heat_to_a_hundredth_of_a_cell():
 
 def test_nets_keep_their_shapes_and_their_size():
     with torch.no_grad():
-        assert FinderCoarse().eval()(torch.zeros(1, 3, 512, 512)).shape == (1, 5, 32, 32)
+        assert FinderCoarse().eval()(torch.zeros(1, 3, 512, 512)).shape == (1, 7, 32, 32)
         shapes = [tuple(o.shape) for o in FinderFine().eval()(torch.zeros(1, 3, 64, 96))]
         assert shapes == [(1, 4, 16, 24), (1, 2, 16, 24), (1, len(MARK_KINDS), 16, 24), (1, 6, 16, 24)]
         height, presence = StripDecoder().eval()(torch.zeros(2, 3, 224, 128))

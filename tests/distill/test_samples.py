@@ -81,7 +81,7 @@ def shards(tmp_path_factory):
 def test_shards_give_back_what_went_in(shards):
     shard = Shard(sorted(shards.glob("*.npz"))[0])
     assert (shard.count("coarse"), shard.count("fine")) == (1, 1)
-    assert coarse_batch([shard.coarse(0)])["maps"].shape == (1, 5, 32, 32)
+    assert coarse_batch([shard.coarse(0)])["maps"].shape == (1, 7, 32, 32)
     assert fine_batch([shard.fine(0)])["phase"].shape == (1, 4, 96, 96)
     if shard.count("strip"):
         assert strip_batch([shard.strip(0)])["bin"].shape == (1, 512)
