@@ -98,11 +98,12 @@ def _blank(ink: Ink, rows: F64, x0: float, width: float, n_cols: int) -> float:
                 first = int(before[:3].argmin()) if not before[:3].all() else reach
                 # Ink reaches half a cell into both of a blank's neighbours.
                 runs.append((int(before[first:].argmax()) + 1) * ink.cell_mm if first < 2 else 0.0)
-    blank = float(np.median(runs)) if len(runs) >= 3 else 0.0
-    if blank < 0.75:
+    usual = [w for w, share in USUAL_MM.items() if share == 1.0]
+    if len(runs) < 3 or np.mean(np.array(runs) > 0) < 0.7 or min(abs(width / w - 1) for w in usual) < METRIC_TRUST:
         return 0.0
-    gap = min((width - w for w, p in USUAL_MM.items() if p == 1.0), key=lambda g: abs(g - blank))
-    return gap if abs(gap - blank) < 1.2 and gap > 0 else blank if blank >= 1.5 else 0.0
+    blank = float(np.median(runs))
+    gap = min((width - w for w in usual), key=lambda g: abs(g - blank))
+    return gap if abs(gap - blank) < 1.2 and gap > 0 else blank if blank >= 1.5 and len(runs) >= 6 else 0.0
 
 
 def snap(width_mm: float, sigma_mm: float) -> tuple[float, bool]:
@@ -290,8 +291,8 @@ def _seen_span(ink: Ink, y_mm: float, x0_mm: float, x1_mm: float) -> tuple[float
     at = np.flatnonzero(shown)
     if not at.size:
         return x0_mm, x0_mm
-    a = x0_mm if at[0] <= 1 else float(xs[at[0]])
-    b = x1_mm if at[-1] >= len(xs) - 2 else float(xs[at[-1]]) + ink.cell_mm
+    a = x0_mm if at[0] == 0 else float(xs[at[0]])
+    b = x1_mm if at[-1] == len(xs) - 1 else float(xs[at[-1]]) + ink.cell_mm
     return a, b
 
 

@@ -147,9 +147,9 @@ def _candidates(board: Board, bases: tuple[LayoutSpec, ...], n_rhythm: tuple[int
                 tables.append((base, q, k0, np.concatenate([table] + [strips[n_cols, k0]] * q) if q else table))
     if not tables:
         return []
-    prior = {base: _prior(base, lattice) for base in {t[0] for t in tables}}
+    prior = {base.name: _prior(base, lattice) for base in bases if (base.n_columns == 1) == lattice.single}
     scores = _align([t[-1] for t in tables], np.array([t[1] for t in tables]))
-    scores += [prior[base] + (MANY_STRIPS if q > 1 else 0.0) for base, q, *_ in tables]
+    scores += [prior[base.name] + (MANY_STRIPS if q > 1 else 0.0) for base, q, *_ in tables]
     best = np.argsort(-scores, kind="stable")[:MAX_TRACED]
     return [_Candidate(tables[i][0], tables[i][1], tables[i][2], board, tables[i][3], float(scores[i])) for i in best]
 

@@ -11,6 +11,8 @@ import pytest
 from ecg.errors import InputError
 from ecg.layouts import LAYOUTS, LayoutSpec
 from ecg.page import LeadStrip, Mark, Overrides, PageLayout, TraceMap, Unreadable
+from ecg.synth.printer import random_page
+from ecg.synth.truth import PrintedPage
 from edge_runtime.layout import find_layout
 
 FAMILIES = (
@@ -118,7 +120,7 @@ def draw(ink: list[tuple[np.ndarray, np.ndarray]], area: tuple[float, ...], rng:
     w, h = int(area[2] - area[0]), int(area[3] - area[1])
     density = np.zeros((h, w), dtype=np.float32)
     for x, y in ink:
-        t = np.linspace(0, len(x) - 1, 6 * len(x))
+        t = np.linspace(0, len(x) - 1, 3 * len(x))
         xs, ys = np.interp(t, np.arange(len(x)), x), np.interp(t, np.arange(len(x)), y)
         i, j = np.rint(ys - area[1]).astype(int), np.rint(xs - area[0]).astype(int)
         good = (i >= 0) & (i < h) & (j >= 0) & (j < w)
@@ -157,28 +159,242 @@ def errors(page: Simulated, found: PageLayout) -> tuple[list[float], list[float]
     return x0, width, [b.baseline_mm - a.baseline_mm for a, b in pairs]
 
 
+def leads_of(found: PageLayout | Unreadable) -> list[str]:
+    assert isinstance(found, PageLayout), found
+    return [s.lead for s in found.strips]
+
+
 def test_every_layout_is_recognised():
     rng = np.random.default_rng(1)
-    wrong, total, slow = [], 0, []
+    wrong, total, ms = [], 0, []
     x0, width, baseline = [], [], []
     for name in EVERY:
-        for _ in range(4 if name.startswith("1x1") else 10):
+        single = name.startswith("1x1")
+        for _ in range(1 if single else 4):
             page = simulate(LAYOUTS[name], rng)
-            if name.startswith("1x1") and not any(m.kind == f"lead:{name[4:]}" for m in page.marks):
+            if single and not any(m.kind == f"lead:{name[4:]}" and m.score > 0.6 for m in page.marks):
                 continue  # the only name was lost or misread
-            began = time.perf_counter()
+            began = time.process_time()
             found = find_layout(page.marks, page.trace_map, Overrides())
-            slow.append(time.perf_counter() - began)
+            ms.append(1e3 * (time.process_time() - began))
             total += 1
             if not isinstance(found, PageLayout) or found.name != name:
                 wrong.append((name, found.name if isinstance(found, PageLayout) else found.reason))
                 continue
             assert found.paper_speed_mm_per_s == 25
             assert found.gain_mm_per_mv == 10
+            if single:
+                continue  # one start has its own error: nothing to average
             for all_of, some in zip((x0, width, baseline), errors(page, found), strict=True):
                 all_of.extend(some)
     assert len(wrong) <= 0.03 * total, wrong
-    assert np.median(slow) < 0.03
+    assert np.median(ms) < 60  # 15 ms on an idle core; CI machines are slower and shared
     assert np.sqrt(np.mean(np.square(x0))) < 0.15
-    assert np.mean(np.abs(width) < 0.002) > 0.97
+    assert np.mean(np.abs(width) < 0.002) > 0.99
     assert np.sqrt(np.mean(np.square(baseline))) < 1.0
+
+
+@pytest.mark.parametrize("name", ["3x4+1", "6x2", "12x1", "3x4-cabrera"])
+def test_half_of_the_marks_are_enough(name):
+    rng = np.random.default_rng(2)
+    style = Style(drop=0.35, confuse=0.1, false_marks=8)
+    pages = [simulate(LAYOUTS[name], rng, style) for _ in range(6)]
+    found = [find_layout(p.marks, p.trace_map) for p in pages]
+    assert sum(isinstance(f, PageLayout) and f.name == name for f in found) >= 5
+
+
+@pytest.mark.parametrize(
+    ("style", "speed", "gain", "how"),
+    [
+        (Style(speed=50, pulse_mm=10), 50, 10, "pulse"),
+        (Style(speed=50, column_mm=62.5, pulse=False, text=True), 50, 10, "text"),
+        (Style(speed=50, pulse=False), 50, 10, "layout"),  # 500 mm of page are 10 s at 50 mm/s
+        (Style(gain=5), 25, 5, "pulse"),
+        (Style(gain=20), 25, 20, "pulse"),
+        (Style(gain=20, pulse=False, text=True, drop=0), 25, 20, "text"),
+        (Style(pulse=False), 25, 10, "default"),
+    ],
+)
+def test_speed_and_gain(style, speed, gain, how):
+    rng = np.random.default_rng(3)
+    for _ in range(4):
+        found = read(simulate(LAYOUTS["3x4+1"], rng, style))
+        assert (found.paper_speed_mm_per_s, found.gain_mm_per_mv) == (speed, gain)
+        assert how in (found.decided["paper_speed"].how, found.decided["gain"].how)
+        assert all(s.gain_mm_per_mv == gain for s in found.strips)
+
+
+def test_chest_gain_from_chest_pulses():
+    rng = np.random.default_rng(4)
+    page = simulate(LAYOUTS["12x1"], rng, Style(drop=0))
+    chest = {round(s.baseline_mm) for s in page.strips if s.lead.startswith("V")}
+    marks = [
+        Mark(m.kind, m.x_mm, m.y_mm + 2.5, m.score, m.width_mm, 5.0)
+        if m.kind == "pulse" and min(abs(m.y_mm + 5 - y) for y in chest) < 2
+        else m
+        for m in page.marks
+    ]
+    found = find_layout(marks, page.trace_map)
+    assert isinstance(found, PageLayout)
+    assert (found.gain_mm_per_mv, found.chest_gain_mm_per_mv) == (10, 5)
+    assert {s.lead: s.gain_mm_per_mv for s in found.strips}["V3"] == 5
+
+
+@pytest.mark.parametrize("width", [60.0, 64.0, 58.3])
+def test_unusual_columns_are_measured(width):
+    rng = np.random.default_rng(5)
+    got = [read(simulate(LAYOUTS["3x4+1"], rng, Style(column_mm=width))) for _ in range(5)]
+    spans = [s.x1_mm - s.x0_mm for f in got for s in f.strips if s.row < 3]
+    assert np.abs(np.array(spans) / width - 1).max() < 0.006
+    assert got[0].decided["columns"].how == ("marks" if width == 58.3 else "layout")
+
+
+FAR = 1e3
+
+
+@pytest.mark.parametrize(
+    ("name", "window", "leads"),
+    [
+        ("3x4+1", (-30, -FAR, 123, FAR), "I aVR II aVL III aVF II"),  # left half
+        ("3x4+1", (140, -FAR, FAR, FAR), "V1 V4 V2 V5 V3 V6 II"),  # right half
+        ("3x4", (-30, -FAR, 60, FAR), "I II III"),  # one column
+        ("6x2", (-30, -FAR, 110, FAR), "I II III aVR aVL aVF"),  # the limb leads' column
+        ("12x1", (-30, -FAR, 150, FAR), "I II III aVR aVL aVF V1 V2 V3 V4 V5 V6"),  # early end
+    ],
+)
+def test_parts_of_a_page(name, window, leads):
+    rng = np.random.default_rng(6)
+    right = 0
+    for _ in range(4):
+        page = simulate(LAYOUTS[name], rng, Style(window_mm=window))
+        found = find_layout(page.marks, page.trace_map)
+        if not isinstance(found, PageLayout) or " ".join(leads_of(found)) != leads:
+            continue
+        right += 1
+        truth = {(s.lead, s.row): s for s in page.strips}
+        for s in found.strips:
+            t = truth[s.lead, s.row]
+            assert s.start_s == pytest.approx(t.start_s + (s.x0_mm - t.x0_mm) / 25, abs=0.03)
+            assert page.x0 + window[0] - 1.5 < s.x0_mm
+            assert s.x1_mm < page.x0 + window[2] + 1.5
+    assert right >= 3
+
+
+def test_rows_cut_off_keep_their_names():
+    rng = np.random.default_rng(7)
+    page = simulate(LAYOUTS["3x4+1"], rng, Style(window_mm=(-30, 15, FAR, FAR)))
+    found = read(page)
+    assert found.name == "partial"
+    assert leads_of(found) == ["II", "aVL", "V2", "V5", "III", "aVF", "V3", "V6", "II"]
+
+
+def test_structure_alone_tells_three_by_four():
+    rng = np.random.default_rng(8)
+    style = Style(names=False, drop=0, false_marks=0)
+    found = read(simulate(LAYOUTS["3x4+1"], rng, style))
+    assert found.name == "3x4+1"
+    assert found.decided["layout"].how == "grid"
+    assert found.decided["layout"].confidence < 0.4
+    assert all(s.confidence < 0.4 for s in found.strips)
+    other = simulate(LAYOUTS["6x2"], rng, style)
+    refused = find_layout(other.marks, other.trace_map)
+    assert isinstance(refused, Unreadable)
+    assert refused.reason == "layout_unknown"
+    assert "--layout" in refused.message
+    told = read(other, Overrides(layout="6x2"))
+    assert (told.name, told.decided["layout"].how) == ("6x2", "override")
+    assert max(abs(e) for e in errors(other, told)[0]) < 0.5
+
+
+def test_overrides_win():
+    page = simulate(LAYOUTS["3x4"], np.random.default_rng(9), Style(text=True))
+    found = read(page, Overrides(paper_speed_mm_per_s=50, gain_mm_per_mv=20, layout="3x4-cabrera"))
+    assert (found.name, found.paper_speed_mm_per_s, found.gain_mm_per_mv) == ("3x4-cabrera", 50, 20)
+    assert {d.how for k, d in found.decided.items() if k != "columns"} == {"override"}
+    assert found.strips[1].start_s == pytest.approx(1.25, abs=0.01)
+    with pytest.raises(InputError, match="unknown layout"):
+        find_layout(page.marks, page.trace_map, Overrides(layout="5x5"))
+
+
+def test_pages_without_an_ecg_are_refused():
+    blank = TraceMap(np.zeros((200, 290), np.float32), np.ones((200, 290), bool), 0, 0)
+    found = find_layout([Mark("lead:II", 20, 30, 0.9)], blank)
+    assert isinstance(found, Unreadable)
+    assert (found.stage, found.reason) == ("layout", "no_traces")
+    page = simulate(LAYOUTS["3x4+1"], np.random.default_rng(10))
+    unnamed = find_layout([], page.trace_map)
+    assert isinstance(unnamed, Unreadable)
+    assert unnamed.reason == "layout_unknown"
+
+
+def test_names_that_contradict_each_other_are_refused():
+    rng = np.random.default_rng(11)
+    page = simulate(LAYOUTS["6x2"], rng, Style(drop=0, false_marks=0))
+    names = [m for m in page.marks if m.kind.startswith("lead:")]
+    shuffled = rng.permutation([m.kind for m in names])
+    marks = [Mark(str(k), m.x_mm, m.y_mm, m.score) for k, m in zip(shuffled, names, strict=True)]
+    found = find_layout(marks + [m for m in page.marks if m not in names], page.trace_map)
+    # Either nothing is read, or each name at its word: never a known layout that most names deny.
+    assert isinstance(found, Unreadable) or found.name == "partial"
+
+
+def test_unknown_arrangement_takes_names_at_their_word():
+    rng = np.random.default_rng(12)
+    spec = LayoutSpec("odd", (("V4", "I"), ("V5", "II"), ("V6", "III")))
+    found = read(simulate(spec, rng, Style(drop=0, confuse=0)))
+    assert found.name == "partial"
+    assert leads_of(found) == ["V4", "I", "V5", "II", "V6", "III"]
+
+
+def test_rhythm_strip_of_any_lead():
+    rng = np.random.default_rng(13)
+    spec = LayoutSpec("odd", LAYOUTS["3x4"].rows, ("aVF",))
+    found = read(simulate(spec, rng, Style(drop=0, confuse=0, false_marks=0)))
+    assert leads_of(found)[-1] == "aVF"
+    assert found.strips[-1].x1_mm - found.strips[-1].x0_mm == pytest.approx(250, abs=1)
+
+
+def test_lost_rhythm_name_is_told_by_its_likeness_and_said_to_be_unsure():
+    rng = np.random.default_rng(14)
+    right = 0
+    for lead in ("II", "V1", "V5") * 3:
+        page = simulate(LAYOUTS["3x4+1" if lead == "II" else f"3x4+1-{lead}"], rng, Style(drop=0, false_marks=0))
+        below = max(s.baseline_mm for s in page.strips) - 12
+        marks = [m for m in page.marks if not (m.kind.startswith("lead") and m.y_mm > below)]
+        found = find_layout(marks, page.trace_map)
+        right += leads_of(found)[-1] == lead
+        assert isinstance(found, PageLayout)
+        assert found.decided["rhythm"].confidence <= 0.6
+    assert right >= 5  # simulated leads look much alike
+
+
+def printed_marks(page: PrintedPage, rng: np.random.Generator) -> list[Mark]:
+    """What a good finder sees of a printed page."""
+    marks = []
+    for b in page.marks:
+        kind = {"lead": f"lead:{b.text}", "speed": f"speed:{b.text}", "gain": f"gain:{b.text}"}.get(b.kind, b.kind)
+        size = (b.x1_mm - b.x0_mm, b.y1_mm - b.y0_mm) if kind == "pulse" else (0.0, 0.0)
+        x, y = (b.x0_mm + b.x1_mm) / 2 + rng.normal(0, 0.4), (b.y0_mm + b.y1_mm) / 2 + rng.normal(0, 0.4)
+        marks.append(Mark(kind, x, y, rng.uniform(0.5, 1), *size))
+    last = {t.strip.row: t for t in sorted(page.traces, key=lambda t: float(t.x_mm[-1]))}
+    ends = [("start", t.x_mm[0], t.y_mm[0]) for t in page.traces]
+    ends += [("end", t.x_mm[-1], t.y_mm[-1]) for t in last.values()]
+    marks += [Mark(k, x + rng.normal(0, 0.3), y + rng.normal(0, 0.3), rng.uniform(0.5, 1)) for k, x, y in ends]
+    return [m for m in marks if rng.random() > 0.15]
+
+
+@pytest.mark.parametrize("name", ["3x4+1", "3x4+3", "6x2", "12x1", "4x3", "6x1-chest"])
+def test_printed_pages(name):
+    rng = np.random.default_rng(15)
+    page = random_page(rng, layout=name, px_per_mm=2.0, partial=False, gain_mm_per_mv=10.0, speed_mm_per_s=25.0)
+    w, h = page.size_mm
+    trace_map = draw([(t.x_mm, t.y_mm) for t in page.traces], (0, 0, w, h), rng)
+    found = find_layout(printed_marks(page, rng), trace_map)
+    assert isinstance(found, PageLayout)
+    truth = {(s.lead, s.row): s for s in page.layout.strips}
+    assert {(s.lead, s.row) for s in found.strips} == set(truth)
+    for s in found.strips:
+        t = truth[s.lead, s.row]
+        assert s.x0_mm == pytest.approx(t.x0_mm, abs=0.4)
+        assert s.start_s == pytest.approx(t.start_s, abs=0.03)
+        assert s.baseline_mm == pytest.approx(t.baseline_mm, abs=3.5)
