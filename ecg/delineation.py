@@ -1,0 +1,429 @@
+"""Where P, QRS and T begin, peak and end: on the median beat of each lead, over all leads, and in each beat.
+
+As carts do: QRS complexes are found over all leads, beats of the dominant shape are aligned and give one median beat a
+lead; waves are delineated there; the global onset is the earliest and the global end the latest that two leads bear
+out. Leads may be known for a part of the time only (3x4 pages): the beats of a rhythm strip tie the columns together,
+without one the columns are tied at their QRS onsets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecg.delineation_beats import (
+    F64,
+    PREMATURE,
+    SHAPE_S,
+    Beats,
+    Flags,
+    Indices,
+    bridged,
+    find_qrs,
+    slopes,
+    sort_beats,
+    windows,
+)
+from ecg.delineation_waves import (
+    P_AREA_S,
+    P_LEVEL_S,
+    T_AREA_S,
+    T_LEVEL_S,
+    held,
+    hump,
+    nan_median,
+    qrs_bounds,
+    steep_part,
+    wave_end,
+    wave_start,
+)
+from ecg.leads import N_LEADS
+
+MARKS: Final = ("p_on", "p_peak", "p_off", "qrs_on", "qrs_peak", "qrs_off", "t_on", "t_peak", "t_off")
+P_ON, P_PEAK, P_OFF, QRS_ON, QRS_PEAK, QRS_OFF, T_ON, T_PEAK, T_OFF = range(len(MARKS))
+
+BEFORE_S: Final = 0.6  # the median beat's window about its fiducial
+AFTER_S: Final = 0.9
+MIN_CONFIDENCE: Final = 0.15  # samples below count as not printed
+MIN_QRS_MV: Final = 0.06  # smaller complexes don't tell where QRS begins or ends
+P_SHARE: Final = 0.35  # of the largest area of the wave in any lead: smaller waves don't tell its bounds
+T_SHARE: Final = 0.25
+LONGEST_PR_S: Final = 0.36
+T_REACH_S: Final = 0.16  # from peak to end at a heart rate of 60, longest
+P_LIKE: Final = 0.5  # the median likeness that beats' P waves must have with the median beat's
+P_BEND: Final = 2.5  # a P wave bends this many times more than noise does
+LOWEST_FS_HZ: Final = 400.0
+SEARCH_S: Final = 0.04  # a single beat's marks lie this near the median beat's
+
+
+@dataclass(frozen=True, eq=False)
+class Delineation:
+    """Marks are in the order of MARKS. Times in s from the signal's start, or from a beat's fiducial (``rel``).
+
+    ``beat_s`` (b,) fiducials of all beats; flags (b,): ``usual`` the dominant shape, ``whole`` seen as a whole in at
+    least one lead, ``premature``, ``used`` in the median beats. ``beat_marks_s`` (b, 9) of each beat of usual shape.
+    ``median_mv`` (12, t) median beats, sample i at rel ``median_start_s + i / fs_hz``; ``lead_marks_s`` (12, 9) rel on
+    them; ``marks_s`` (9,) rel, global; ``scatter_s`` (9,) how far apart the leads that decide a global mark are;
+    ``lead_beats`` (12,) how many beats each median has. NaN where there is no such wave or it isn't known.
+    ``p_likeness``: median correlation of the beats' P waves with the median beat's.
+    """
+
+    fs_hz: float
+    beat_s: F64
+    usual: Flags
+    whole: Flags
+    premature: Flags
+    used: Flags
+    beat_marks_s: F64
+    median_mv: F64
+    median_start_s: float
+    lead_marks_s: F64
+    marks_s: F64
+    scatter_s: F64
+    lead_beats: NDArray[np.int64]
+    p_likeness: float = 0.0
+
+    def interval_s(self, first: int, last: int) -> float:
+        """Time between two global marks, NaN where one isn't known."""
+        return float(self.marks_s[last] - self.marks_s[first])
+
+
+def delineate(mv: NDArray[np.floating], fs_hz: float, confidence: NDArray[np.floating] | None = None) -> Delineation:
+    """Delineate (12, n) mV, NaN where not printed; ``confidence`` (12, n) 0..1 leaves out what is hardly read.
+
+    A signal without beats gives a Delineation without beats. Raises ValueError for another shape or a rate below 50 Hz.
+    """
+    if mv.ndim != 2 or mv.shape[0] != N_LEADS:
+        raise ValueError(f"mv must be ({N_LEADS}, n), got {mv.shape}")
+    if not fs_hz >= 50:
+        raise ValueError(f"fs_hz must be at least 50, got {fs_hz}")
+    x = np.where(np.isfinite(mv), mv, np.nan).astype(np.float64)
+    if confidence is not None:
+        x[confidence < MIN_CONFIDENCE] = np.nan
+    x, fs_hz = _resampled(x, float(fs_hz))
+    x = bridged(x, fs_hz) if x.shape[1] > 1 else x
+    if x.shape[1] < 0.5 * fs_hz or not np.isfinite(x).any():
+        return _nothing(fs_hz)
+    slope = slopes(x, fs_hz)
+    beats = sort_beats(slope, find_qrs(slope, fs_hz), fs_hz)
+    if not len(beats.at):
+        return _nothing(fs_hz)
+    whole = _whole_beats(x, beats, fs_hz)
+    premature = _premature(beats)
+    used = _used(beats, whole, premature)
+    beats, rows, count = _median_beats(x, beats, used, fs_hz)
+    return _delineated(x, beats, whole, premature, used, rows, count, fs_hz)
+
+
+def _resampled(x: F64, fs_hz: float) -> tuple[F64, float]:
+    """Slow signals on a finer clock (straight lines), fast ones averaged: 400 to 1200 Hz."""
+    if fs_hz < LOWEST_FS_HZ and x.shape[1] > 1:
+        k = int(np.ceil(LOWEST_FS_HZ / fs_hz))
+        t, fine = np.arange(x.shape[1]), np.arange((x.shape[1] - 1) * k + 1) / k
+        return np.stack([np.interp(fine, t, row) for row in x]), fs_hz * k  # NaN spreads to its neighbours
+    k = int(fs_hz // LOWEST_FS_HZ) if fs_hz > 1200 else 1
+    n = x.shape[1] // k * k
+    return x[:, :n].reshape(len(x), -1, k).mean(axis=2), fs_hz / k
+
+
+def _nothing(fs_hz: float) -> Delineation:
+    """No beats."""
+    none, no = np.zeros(0), np.zeros(0, bool)
+    return Delineation(
+        fs_hz, none, no, no, no, no, np.zeros((0, len(MARKS))), np.full((N_LEADS, 1), np.nan), 0.0,
+        np.full((N_LEADS, len(MARKS)), np.nan), np.full(len(MARKS), np.nan), np.full(len(MARKS), np.nan),
+        np.zeros(N_LEADS, np.int64),
+    )  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------------------- median beats
+
+
+def _whole_beats(x: F64, beats: Beats, fs_hz: float) -> Flags:
+    """Beats whose QRS is seen from before its onset to after its end in at least one lead (b,)."""
+    pieces = windows(x, beats.at, round(SHAPE_S[0] * fs_hz), round(SHAPE_S[1] * fs_hz))
+    return np.asarray(np.isfinite(pieces).all(axis=2).any(axis=1))
+
+
+def _premature(beats: Beats) -> Flags:
+    """Beats that come clearly before the usual interval is over (b,)."""
+    rr = beats.intervals()
+    usual = float(np.nanmedian(rr)) if len(rr) > 1 else np.nan
+    with np.errstate(invalid="ignore"):
+        return np.asarray(rr < PREMATURE * usual)
+
+
+def _used(beats: Beats, whole: Flags, premature: Flags) -> Flags:
+    """Beats for the median: of usual shape and in time; in irregular rhythms, of usual shape."""
+    usual = beats.usual & whole
+    in_time = usual & ~premature
+    return in_time if in_time.sum() >= max(0.5 * usual.sum(), 1) else usual
+
+
+def _median_beats(x: F64, beats: Beats, used: Flags, fs_hz: float) -> tuple[Beats, F64, NDArray[np.int64]]:
+    """Median beat of each lead (12, t) on a level baseline, and of how many beats (12,); columns without a common
+    lead are first tied together at their QRS onsets."""
+    zero = round(BEFORE_S * fs_hz)
+    groups = np.unique(beats.group[used])
+    if len(groups) > 1:
+        at = beats.at.copy()
+        for g in groups:
+            mine = used & (beats.group == g)
+            rows, _ = _averaged(x, beats.at[mine], fs_hz)
+            onset, _ = _global_qrs(rows, zero, fs_hz)
+            if np.isfinite(onset):
+                at[beats.group == g] += round(onset) - zero + round(0.04 * fs_hz)
+        beats = replace(beats, at=at)
+    rows, _ = _averaged(x, beats.at[used], fs_hz)
+    onset, _ = _global_qrs(rows, zero, fs_hz)
+    onset = onset if np.isfinite(onset) else zero - 0.04 * fs_hz
+    flat = _levelled(x, beats.at[beats.usual], round(onset) - zero, fs_hz)
+    rows, count = _averaged(flat, beats.at[used], fs_hz)
+    return beats, rows, count
+
+
+def _averaged(x: F64, at: Indices, fs_hz: float) -> tuple[F64, NDArray[np.int64]]:
+    """Median over beats (12, t) of the windows about ``at``, and how many beats each lead has.
+
+    Beats whose P, QRS and T are not all seen are left out where a lead has others: their ends would leave steps.
+    """
+    pieces = windows(x, at, -round(BEFORE_S * fs_hz), round(AFTER_S * fs_hz))
+    zero = round(BEFORE_S * fs_hz)
+    inner = np.isfinite(pieces[:, :, zero - round(0.22 * fs_hz) : zero + round(0.36 * fs_hz)]).all(axis=2)
+    seen = np.isfinite(pieces[:, :, zero - round(0.06 * fs_hz) : zero + round(0.1 * fs_hz)]).all(axis=2)
+    take = np.where(inner.any(axis=0), inner, seen)
+    rows = nan_median(np.where(take[:, :, None], pieces, np.nan), 0)
+    level = nan_median(rows[:, zero - round(0.1 * fs_hz) : zero - round(0.05 * fs_hz)], 1)
+    return rows - np.where(np.isfinite(level), level, 0.0)[:, None], take.sum(axis=0)
+
+
+def _levelled(x: F64, at: Indices, onset: int, fs_hz: float) -> F64:
+    """The signal less straight lines through its levels just before each QRS (``onset`` samples after ``at``)."""
+    first, last = onset - round(0.02 * fs_hz), onset - round(0.004 * fs_hz)
+    levels = nan_median(windows(x, at, first, last), 2)
+    centre = at + 0.5 * (first + last)
+    out = x.copy()
+    index = np.arange(x.shape[1])
+    for lead in range(len(x)):
+        known = np.isfinite(levels[:, lead])
+        if known.any():
+            out[lead] -= np.interp(index, centre[known], levels[known, lead])
+    return out
+
+
+def _global_qrs(rows: F64, zero: int, fs_hz: float) -> tuple[float, float]:
+    """QRS onset and end over all leads, in samples of the window."""
+    core = steep_part(rows, zero, fs_hz)
+    onset, offset = qrs_bounds(rows, core, fs_hz)
+    fair = _fair_qrs(rows, core)
+    return borne_out(onset, fair, first=True)[0], borne_out(offset, fair, first=False)[0]
+
+
+def _fair_qrs(rows: F64, core: tuple[int, int]) -> Flags:
+    """Leads whose QRS is large enough to tell its bounds (12,)."""
+    part = np.where(np.isfinite(rows), rows, 0.0)[:, core[0] : core[1] + 1]
+    return np.asarray(np.ptp(part, axis=1) > MIN_QRS_MV) if part.shape[1] else np.zeros(len(rows), bool)
+
+
+def borne_out(marks: F64, fair: Flags, first: bool) -> tuple[float, float]:
+    """The earliest (``first``) or latest mark that a second lead bears out, and the spread of the four outermost.
+
+    With two leads or fewer the outermost itself; NaN without any fair lead.
+    """
+    values = np.sort(marks[fair & np.isfinite(marks)])
+    if not len(values):
+        return float("nan"), float("nan")
+    values = values if first else values[::-1]
+    chosen = float(values[0] if len(values) < 3 else values[1])
+    return chosen, float(np.std(values[:4])) if len(values) > 1 else float("nan")
+
+
+# ---------------------------------------------------------------------------------------------------------------- waves
+
+
+def _delineated(
+    x: F64, beats: Beats, whole: Flags, premature: Flags, used: Flags, rows: F64, count: NDArray[np.int64], fs_hz: float
+) -> Delineation:
+    """All marks, from the median beats."""
+    zero = round(BEFORE_S * fs_hz)
+    usual_rr = _usual_rr(beats, used, fs_hz)
+    lead_marks, fair = lead_bounds(rows, zero, usual_rr, fs_hz)
+    marks, scatter = _global(lead_marks, fair)
+    likeness = 0.0
+    if np.isfinite(marks[P_ON]):
+        likeness = _p_likeness(x, rows, beats.at[used], marks, zero, fs_hz)
+        if likeness < P_LIKE:
+            lead_marks[:, P_ON : P_OFF + 1] = np.nan
+            marks[P_ON : P_OFF + 1] = scatter[P_ON : P_OFF + 1] = np.nan
+    beat_marks = _beat_marks(x, beats, rows, lead_marks, marks, fair, zero, fs_hz)
+    return Delineation(
+        fs_hz, beats.at / fs_hz, beats.usual, whole, premature, used, beat_marks, rows, -zero / fs_hz,
+        (lead_marks - zero) / fs_hz, (marks - zero) / fs_hz, scatter / fs_hz, count, likeness,
+    )  # fmt: skip
+
+
+def _usual_rr(beats: Beats, used: Flags, fs_hz: float) -> float:
+    """The median interval before the used beats, s; 1 where none is known."""
+    rr = beats.intervals()[used]
+    rr = rr[np.isfinite(rr)]
+    return float(np.median(rr)) / fs_hz if len(rr) else 1.0
+
+
+def lead_bounds(rows: F64, zero: int, rr_s: float, fs_hz: float) -> tuple[F64, NDArray[np.bool_]]:
+    """Marks (12, 9) in samples of the window on the leads' median beats, and which leads are fair for P, QRS and T
+    (3, 12). ``zero`` is the fiducial's sample."""
+    out = np.full((len(rows), len(MARKS)), np.nan)
+    core = steep_part(rows, zero, fs_hz)
+    out[:, QRS_ON], out[:, QRS_OFF] = qrs_bounds(rows, core, fs_hz)
+    fair = np.zeros((3, len(rows)), bool)
+    fair[1] = _fair_qrs(rows, core)
+    onset = borne_out(out[:, QRS_ON], fair[1], first=True)[0]
+    offset = borne_out(out[:, QRS_OFF], fair[1], first=False)[0]
+    if not (np.isfinite(onset) and np.isfinite(offset)):
+        return out, fair
+    out[:, QRS_PEAK] = _extreme(rows, out[:, QRS_ON], out[:, QRS_OFF])
+    fair[2] = _t_bounds(rows, out, zero, offset, rr_s, fs_hz)
+    fair[0] = _p_bounds(rows, out, zero, onset, rr_s, fs_hz)
+    return out, fair
+
+
+def _t_bounds(rows: F64, out: F64, zero: int, offset: float, rr_s: float, fs_hz: float) -> Flags:
+    """Fill in T; which leads are fair for it. The peak is where the leads bend most after the QRS."""
+    root = float(np.sqrt(max(rr_s, 0.3)))
+    held_rows = held(rows, round(offset + 0.02 * fs_hz), rows.shape[1] - 1)
+    first = round(offset + 0.05 * fs_hz)
+    last = zero + round(min(0.46 * root, rr_s - 0.2) * fs_hz)
+    peak, _ = hump(held_rows, first, max(last, first + round(0.06 * fs_hz)), 0.06, 0.05, fs_hz)
+    if peak is None:
+        return np.zeros(len(rows), bool)
+    one = np.ones(len(rows))
+    limit = min(peak + T_REACH_S * max(root, 0.7) * fs_hz, zero + (rr_s - 0.1) * fs_hz)
+    out[:, T_OFF], size = wave_end(rows, one * peak, one * limit, T_AREA_S, T_LEVEL_S, fs_hz)
+    out[:, T_ON], _ = wave_start(
+        held_rows, one * max(peak - 0.22 * root * fs_hz, offset), one * (peak - 0.02 * fs_hz), T_AREA_S, T_LEVEL_S, fs_hz
+    )
+    fair = (size > T_SHARE * size.max()) & (size > 0)
+    out[:, T_PEAK] = _extreme(rows, out[:, T_ON], out[:, T_OFF])
+    return np.asarray(fair)
+
+
+def _p_bounds(rows: F64, out: F64, zero: int, onset: float, rr_s: float, fs_hz: float) -> Flags:
+    """Fill in P; which leads are fair for it. The peak is where the leads bend most between T and QRS."""
+    root = float(np.sqrt(max(rr_s, 0.3)))
+    after_t = zero - rr_s * fs_hz + 0.42 * root * fs_hz
+    first = round(max(onset - LONGEST_PR_S * fs_hz, min(after_t, onset - 0.14 * fs_hz), 0.06 * fs_hz))
+    held_rows = held(rows, 0, round(onset) - round(0.008 * fs_hz))
+    peak, bend = hump(held_rows, first, round(onset - 0.034 * fs_hz), 0.034, 0.03, fs_hz)
+    if peak is None or bend <= 0:
+        return np.zeros(len(rows), bool)
+    one = np.ones(len(rows))
+    near, far = 0.01 * fs_hz, 0.1 * fs_hz
+    p_off, _ = wave_end(
+        held_rows, one * (peak + near), one * min(peak + far, onset), P_AREA_S, P_LEVEL_S, fs_hz
+    )
+    p_on, size = wave_start(
+        held_rows, one * max(peak - far, first - 0.06 * fs_hz), one * (peak - near), P_AREA_S, P_LEVEL_S, fs_hz
+    )
+    out[:, P_ON], out[:, P_OFF] = p_on, p_off
+    out[:, P_PEAK] = _extreme(rows, p_on, p_off)
+    return np.asarray((size > P_SHARE * size.max()) & (size > 0))
+
+
+def _extreme(rows: F64, first: F64, last: F64) -> F64:
+    """Where each row is farthest from the line between its bounds (R,)."""
+    out = np.full(len(rows), np.nan)
+    for r in np.flatnonzero(np.isfinite(first) & np.isfinite(last)):
+        a, b = int(first[r]), int(last[r])
+        part = rows[r, a : b + 1]
+        if b > a + 1 and np.isfinite(part).all():
+            out[r] = a + int(np.argmax(np.abs(part - np.linspace(part[0], part[-1], len(part)))))
+    return out
+
+
+def _global(lead_marks: F64, fair: NDArray[np.bool_]) -> tuple[F64, F64]:
+    """Global marks (9,) and how far apart the leads are that decide them (9,)."""
+    marks, scatter = np.full(len(MARKS), np.nan), np.full(len(MARKS), np.nan)
+    for wave in range(3):
+        for k, first in ((3 * wave, True), (3 * wave + 2, False)):
+            marks[k], scatter[k] = borne_out(lead_marks[:, k], fair[wave], first)
+        peaks = lead_marks[fair[wave], 3 * wave + 1]
+        peaks = peaks[np.isfinite(peaks)]
+        if len(peaks):
+            marks[3 * wave + 1], scatter[3 * wave + 1] = np.median(peaks), np.std(peaks)
+    return marks, scatter
+
+
+def _p_likeness(x: F64, rows: F64, at: Indices, marks: F64, zero: int, fs_hz: float) -> float:
+    """Median correlation of the beats' P waves with the others' median, over the leads that each beat has."""
+    pad = 0.02 * fs_hz
+    first = round(max(marks[P_ON] - pad, 0)) - zero
+    last = round(min(marks[P_OFF] + pad, marks[QRS_ON])) - zero
+    pieces = windows(x, at, first, last)
+    known = np.isfinite(pieces).all(axis=2)
+    pieces = np.where(known[:, :, None], pieces, 0.0)
+    t = np.linspace(-1, 1, pieces.shape[2])
+    pieces = pieces - pieces.mean(axis=2, keepdims=True)
+    pieces = pieces - (pieces @ t / (t @ t))[:, :, None] * t
+    likeness = []
+    for b in range(len(pieces)):
+        others = known & (np.arange(len(pieces)) != b)[:, None]
+        shared = known[b] & others.any(axis=0)
+        if not shared.any():
+            continue
+        model = nan_median(np.where(others[:, :, None], pieces, np.nan), 0)[shared]
+        mine = pieces[b][shared]
+        likeness.append(float((model * mine).sum() / np.sqrt(max((model**2).sum() * (mine**2).sum(), 1e-18))))
+    return float(np.median(likeness)) if likeness else 0.0
+
+
+# ---------------------------------------------------------------------------------------------------------- single beats
+
+
+def _beat_marks(
+    x: F64, beats: Beats, rows: F64, lead_marks: F64, marks: F64, fair: NDArray[np.bool_], zero: int, fs_hz: float
+) -> F64:
+    """Marks (b, 9) in s of each beat of usual shape: the global marks, moved by the median over its leads of how far
+    its own marks are from those of the median beat."""
+    out = np.full((len(beats.at), len(MARKS)), np.nan)
+    chosen = np.flatnonzero(beats.usual)
+    if not len(chosen) or not np.isfinite(marks[QRS_ON]):
+        return out
+    pieces = windows(x, beats.at[chosen], -round(BEFORE_S * fs_hz), round(AFTER_S * fs_hz))
+    b, n_leads, n = pieces.shape
+    flat = pieces.reshape(b * n_leads, n)
+    median = np.tile(lead_marks, (b, 1))
+    own = _searched(flat, np.tile(rows, (b, 1)), median, marks, fs_hz)
+    moved = (own - median).reshape(b, n_leads, len(MARKS))
+    for wave in range(3):
+        k = slice(3 * wave, 3 * wave + 3)
+        shift = nan_median(np.where(fair[wave][None, :, None], moved[:, :, k], np.nan), 1)
+        out[chosen, k] = (beats.at[chosen, None] - zero + marks[k] + shift) / fs_hz
+    return out
+
+
+def _searched(flat: F64, like: F64, median: F64, marks: F64, fs_hz: float) -> F64:
+    """Marks (R, 9) of rows (R, t), each near the mark of its lead's median beat: where the piece of signal about the
+    mark fits the median beat's best (``like`` (R, t))."""
+    out = np.full_like(median, np.nan)
+    reach, half = round(SEARCH_S * fs_hz), round(0.03 * fs_hz)
+    for k in range(len(MARKS)):
+        good = np.flatnonzero(np.isfinite(median[:, k]))
+        if not len(good):
+            continue
+        centre = median[good, k].astype(np.int64)
+        wide = half if k in (QRS_ON, QRS_PEAK, QRS_OFF) else 2 * half
+        offsets = np.arange(-reach - wide, reach + wide + 1)
+        index = np.clip(centre[:, None] + offsets, 0, flat.shape[1] - 1)
+        mine = flat[good[:, None], index]
+        model = like[good[:, None], index][:, reach : reach + 2 * wide + 1]
+        part = np.lib.stride_tricks.sliding_window_view(mine, 2 * wide + 1, axis=1)
+        fit = part - part.mean(axis=2, keepdims=True) - (model - model.mean(axis=1, keepdims=True))[:, None, :]
+        error = (fit**2).sum(axis=2)
+        known = np.isfinite(error).all(axis=1)
+        best = np.argmin(np.where(np.isfinite(error), error, np.inf), axis=1) - reach
+        inner = known & (np.abs(best) < reach)
+        out[good[inner], k] = median[good[inner], k] + best[inner]
+    return out
