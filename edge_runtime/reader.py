@@ -13,6 +13,7 @@ import numpy as np
 from ecg.bundle import ModelBundle, load_bundle
 from ecg.leads import einthoven_residual_mv
 from ecg.page import BundleInfo, Decided, EcgSignal, Overrides, PageLayout, Photo, Reading, Unreadable
+from edge_runtime.consistency import reconciled
 from edge_runtime.decoder import RowTrace, decode_rows
 from edge_runtime.engines.base import Engine
 from edge_runtime.engines.ort import OrtEngine
@@ -55,7 +56,7 @@ class Reader:
             return layout
         layout = _turned(layout, found)
         rows = _timed(timings, "decoder", lambda: decode_rows(photo, found.sheet, layout, self._decoder))
-        signal = _timed(timings, "signals", lambda: assemble(rows, layout))
+        signal = _timed(timings, "signals", lambda: reconciled(assemble(rows, layout)))
         quality = _quality(found, rows, layout, signal)
         if quality["coverage"] < MIN_COVERAGE or quality["confidence"] < MIN_CONFIDENCE:
             return Unreadable("decoder", "traces_not_followed",
