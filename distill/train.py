@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -165,6 +165,21 @@ def _figures(what: str, out: Tensor | tuple[Tensor, ...], batch: losses.Batch) -
             "presence_wrong": ((presence > 0).float() - present).abs().mean()}  # fmt: skip
 
 
+def _running_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential average that forgets its beginning: n updates in, at most the last n / 10 count."""
+
+    @torch.no_grad()
+    def update(mean: Any, now: Any, n: Any) -> None:
+        if not torch.is_floating_point(mean[0]):  # batch norm's step counts
+            for m, x in zip(mean, now, strict=True):
+                m.copy_(x)
+            return
+        n = float(n)
+        torch._foreach_lerp_(mean, now, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
 class _Run:
     """Net, its running average, optimiser and progress; saved together, atomically."""
 
@@ -172,9 +187,8 @@ class _Run:
         torch.manual_seed(config.seed)
         self.config = config
         self.net = NETS[config.what]().to(memory_format=torch.channels_last)
-        self.mean = torch.optim.swa_utils.AveragedModel(
-            self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema), use_buffers=True
-        )
+        average = _running_average(config.ema)
+        self.mean = torch.optim.swa_utils.AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
         self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         self.step, self.spent_s = 0, 0.0
         self.path = config.out / f"{config.what}.ckpt"
