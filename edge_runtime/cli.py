@@ -83,6 +83,9 @@ def scan(
     layout: Annotated[
         str | None, typer.Option(help="Layout, for example 3x4+1, instead of what the page says.")
     ] = None,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="Also write wfdb, edf, dicom, aecg, fhir or pdf (repeatable).")
+    ] = None,
     bundle: BundleOption = None,
 ) -> None:
     """Read photos into STEM.csv, STEM.json and STEM.png.
@@ -92,7 +95,11 @@ def scan(
     if layout is not None and layout not in LAYOUTS:
         raise typer.BadParameter(f"{layout!r}: give one of {', '.join(LAYOUTS)}", param_hint="--layout")
     from ecg.page import Overrides
+    from edge_runtime.exports import FORMATS
 
+    for name in formats or ():
+        if name not in FORMATS:
+            raise typer.BadParameter(f"{name!r}: give one of {', '.join(FORMATS)}", param_hint="--format")
     overrides = Overrides(
         paper_speed_mm_per_s=float(speed.value) if speed else None,
         gain_mm_per_mv=float(gain.value) if gain else None,
@@ -104,7 +111,7 @@ def scan(
 
         reader = Reader.open(bundle)
         outcomes = set()
-        for line in scan_files(reader, photos, out, overrides):
+        for line in scan_files(reader, photos, out, overrides, formats or ()):
             outcomes.add(line.outcome)
             typer.echo(line.text, err=line.outcome in (Outcome.UNUSABLE, Outcome.FAULT))
     codes = {Outcome.FAULT: EXIT_FAULT, Outcome.UNUSABLE: EXIT_UNUSABLE, Outcome.UNREADABLE: EXIT_UNREADABLE}

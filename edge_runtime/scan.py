@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 
 from ecg.errors import InputError
 from ecg.page import BundleInfo, Overrides, Photo, Reading, Unreadable
+from edge_runtime.exports import export, targets
 from edge_runtime.images import load_photos, printable
 from edge_runtime.outputs import StemNames, printed_samples, write_result
 
@@ -53,8 +54,9 @@ def scan_files(
     files: Iterable[Path],
     out_dir: Path,
     overrides: Overrides = Overrides(),  # noqa: B008
+    formats: Sequence[str] = (),
 ) -> Iterator[ScanLine]:
-    """Read every page of every file and write its results; a line each.
+    """Read every page of every file and write its results, and those of the named ``FORMATS``; a line each.
 
     Raises ``EcgscanError`` only where the results can't be written.
     """
@@ -62,13 +64,13 @@ def scan_files(
     names = StemNames(out_dir, files)
     for file in files:
         try:
-            yield from _scan_file(reader, file, out_dir, overrides, names)
+            yield from _scan_file(reader, file, out_dir, overrides, names, formats)
         except InputError as err:
             yield ScanLine(Outcome.UNUSABLE, str(err))
 
 
 def _scan_file(
-    reader: PhotoReader, file: Path, out_dir: Path, overrides: Overrides, names: StemNames
+    reader: PhotoReader, file: Path, out_dir: Path, overrides: Overrides, names: StemNames, formats: Sequence[str]
 ) -> Iterator[ScanLine]:
     start = time.perf_counter()
     for photo in load_photos(file):
@@ -82,7 +84,8 @@ def _scan_file(
             yield ScanLine(Outcome.FAULT, f"{name}: internal fault ({what}); please report this photo")
         else:
             result = replace(result, timings_ms={"load": load_ms, **result.timings_ms})
-            yield _written(result, photo, reader.bundle, out_dir, stem, name)
+            line = _written(result, photo, reader.bundle, out_dir, stem, name)
+            yield replace(line, files=line.files + _exported(result, photo, out_dir / stem, formats))
         start = time.perf_counter()
 
 
@@ -94,6 +97,15 @@ def _written(
     if isinstance(result, Unreadable):
         return ScanLine(Outcome.UNREADABLE, f"{name}: unreadable ({result.reason}): {result.message} -> {where}", files)
     return ScanLine(Outcome.READ, f"{name}: {describe(result)} -> {where}", files)
+
+
+def _exported(result: Reading | Unreadable, photo: Photo, stem: Path, formats: Sequence[str]) -> tuple[Path, ...]:
+    """The reading in other formats; what an earlier reading of an unreadable photo left there goes."""
+    if isinstance(result, Reading):
+        return tuple(path for fmt in formats for path in export(result, photo.source, fmt, stem))
+    for path in (p for fmt in formats for p in targets(fmt, stem)):
+        path.unlink(missing_ok=True)
+    return ()
 
 
 def describe(reading: Reading) -> str:

@@ -156,3 +156,17 @@ def test_no_bundle_is_one_line(page_jpg: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("ecgscan-edge: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_other_formats_are_written_beside(edge: Edge, page_jpg: Path, tmp_path: Path) -> None:
+    done = edge("scan", page_jpg, "--out", tmp_path / "out", "--format", "wfdb", "--format", "edf", "--format", "pdf")
+    assert (done.returncode, done.stderr) == (0, "")
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == ["page.csv", "page.dat", "page.edf", "page.hea", "page.json", "page.png", "page.report.pdf"]
+
+
+def test_an_unknown_format_is_wrong_usage(edge: Edge, page_jpg: Path, tmp_path: Path) -> None:
+    done = edge("scan", page_jpg, "--out", tmp_path / "out", "--format", "xls")
+    assert done.returncode == 2
+    assert "xls" in done.stderr
+    assert not (tmp_path / "out").exists()
