@@ -1,7 +1,7 @@
 """Where P, QRS and T begin, peak and end: on the median beat of each lead, over all leads, and in each beat.
 
 As carts do: QRS complexes are found over all leads, beats of the dominant shape are aligned and give one median beat a
-lead; waves are delineated there; the global onset is the earliest and the global end the latest that two leads bear
+lead; waves are delineated there; the global onset is the earliest and the global end the latest that other leads bear
 out. Leads may be known for a part of the time only (3x4 pages): the beats of a rhythm strip tie the columns together,
 without one the columns are tied at their QRS onsets.
 """
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from ecg.delineation_beats import (
     F64,
     PREMATURE,
-    SHAPE_S,
     Beats,
     Flags,
     Indices,
@@ -26,6 +25,7 @@ from ecg.delineation_beats import (
     slopes,
     sort_beats,
     windows,
+    without_impulses,
 )
 from ecg.delineation_waves import (
     P_AREA_S,
@@ -48,13 +48,13 @@ P_ON, P_PEAK, P_OFF, QRS_ON, QRS_PEAK, QRS_OFF, T_ON, T_PEAK, T_OFF = range(len(
 BEFORE_S: Final = 0.6  # the median beat's window about its fiducial
 AFTER_S: Final = 0.9
 MIN_CONFIDENCE: Final = 0.15  # samples below count as not printed
+OTHERS: Final = (1, 2, 1)  # leads that must bear out a global bound of P, QRS, T; QRS is steep and hides least in noise
 MIN_QRS_MV: Final = 0.06  # smaller complexes don't tell where QRS begins or ends
 P_SHARE: Final = 0.35  # of the largest area of the wave in any lead: smaller waves don't tell its bounds
 T_SHARE: Final = 0.25
 LONGEST_PR_S: Final = 0.36
 T_REACH_S: Final = 0.16  # from peak to end at a heart rate of 60, longest
-P_LIKE: Final = 0.5  # the median likeness that beats' P waves must have with the median beat's
-P_BEND: Final = 2.5  # a P wave bends this many times more than noise does
+P_LIKE: Final = 0.65  # the median likeness that beats' P waves must have with the median beat's
 LOWEST_FS_HZ: Final = 400.0
 SEARCH_S: Final = 0.04  # a single beat's marks lie this near the median beat's
 
@@ -104,18 +104,17 @@ def delineate(mv: NDArray[np.floating], fs_hz: float, confidence: NDArray[np.flo
     if confidence is not None:
         x[confidence < MIN_CONFIDENCE] = np.nan
     x, fs_hz = _resampled(x, float(fs_hz))
-    x = bridged(x, fs_hz) if x.shape[1] > 1 else x
+    x = bridged(without_impulses(x, fs_hz), fs_hz) if x.shape[1] > 1 else x
     if x.shape[1] < 0.5 * fs_hz or not np.isfinite(x).any():
         return _nothing(fs_hz)
     slope = slopes(x, fs_hz)
     beats = sort_beats(slope, find_qrs(slope, fs_hz), fs_hz)
     if not len(beats.at):
         return _nothing(fs_hz)
-    whole = _whole_beats(x, beats, fs_hz)
     premature = _premature(beats)
-    used = _used(beats, whole, premature)
+    used = _used(beats.usual, premature)
     beats, rows, count = _median_beats(x, beats, used, fs_hz)
-    return _delineated(x, beats, whole, premature, used, rows, count, fs_hz)
+    return _delineated(x, beats, premature, used, rows, count, fs_hz)
 
 
 def _resampled(x: F64, fs_hz: float) -> tuple[F64, float]:
@@ -142,12 +141,6 @@ def _nothing(fs_hz: float) -> Delineation:
 # --------------------------------------------------------------------------------------------------------- median beats
 
 
-def _whole_beats(x: F64, beats: Beats, fs_hz: float) -> Flags:
-    """Beats whose QRS is seen from before its onset to after its end in at least one lead (b,)."""
-    pieces = windows(x, beats.at, round(SHAPE_S[0] * fs_hz), round(SHAPE_S[1] * fs_hz))
-    return np.asarray(np.isfinite(pieces).all(axis=2).any(axis=1))
-
-
 def _premature(beats: Beats) -> Flags:
     """Beats that come clearly before the usual interval is over (b,)."""
     rr = beats.intervals()
@@ -156,9 +149,8 @@ def _premature(beats: Beats) -> Flags:
         return np.asarray(rr < PREMATURE * usual)
 
 
-def _used(beats: Beats, whole: Flags, premature: Flags) -> Flags:
+def _used(usual: Flags, premature: Flags) -> Flags:
     """Beats for the median: of usual shape and in time; in irregular rhythms, of usual shape."""
-    usual = beats.usual & whole
     in_time = usual & ~premature
     return in_time if in_time.sum() >= max(0.5 * usual.sum(), 1) else usual
 
@@ -219,7 +211,7 @@ def _global_qrs(rows: F64, zero: int, fs_hz: float) -> tuple[float, float]:
     core = steep_part(rows, zero, fs_hz)
     onset, offset = qrs_bounds(rows, core, fs_hz)
     fair = _fair_qrs(rows, core)
-    return borne_out(onset, fair, first=True)[0], borne_out(offset, fair, first=False)[0]
+    return borne_out(onset, fair, True, OTHERS[1])[0], borne_out(offset, fair, False, OTHERS[1])[0]
 
 
 def _fair_qrs(rows: F64, core: tuple[int, int]) -> Flags:
@@ -228,16 +220,14 @@ def _fair_qrs(rows: F64, core: tuple[int, int]) -> Flags:
     return np.asarray(np.ptp(part, axis=1) > MIN_QRS_MV) if part.shape[1] else np.zeros(len(rows), bool)
 
 
-def borne_out(marks: F64, fair: Flags, first: bool) -> tuple[float, float]:
-    """The earliest (``first``) or latest mark that a second lead bears out, and the spread of the four outermost.
-
-    With two leads or fewer the outermost itself; NaN without any fair lead.
-    """
+def borne_out(marks: F64, fair: Flags, first: bool, others: int) -> tuple[float, float]:
+    """The earliest (``first``) or latest mark that ``others`` leads bear out by theirs, and the spread of the four
+    outermost. Of few leads it is at most the middle one; NaN without any fair lead."""
     values = np.sort(marks[fair & np.isfinite(marks)])
     if not len(values):
         return float("nan"), float("nan")
     values = values if first else values[::-1]
-    chosen = float(values[0] if len(values) < 3 else values[1])
+    chosen = float(values[min(others, (len(values) - 1) // 2)])
     return chosen, float(np.std(values[:4])) if len(values) > 1 else float("nan")
 
 
@@ -245,7 +235,7 @@ def borne_out(marks: F64, fair: Flags, first: bool) -> tuple[float, float]:
 
 
 def _delineated(
-    x: F64, beats: Beats, whole: Flags, premature: Flags, used: Flags, rows: F64, count: NDArray[np.int64], fs_hz: float
+    x: F64, beats: Beats, premature: Flags, used: Flags, rows: F64, count: NDArray[np.int64], fs_hz: float
 ) -> Delineation:
     """All marks, from the median beats."""
     zero = round(BEFORE_S * fs_hz)
@@ -260,7 +250,7 @@ def _delineated(
             marks[P_ON : P_OFF + 1] = scatter[P_ON : P_OFF + 1] = np.nan
     beat_marks = _beat_marks(x, beats, rows, lead_marks, marks, fair, zero, fs_hz)
     return Delineation(
-        fs_hz, beats.at / fs_hz, beats.usual, whole, premature, used, beat_marks, rows, -zero / fs_hz,
+        fs_hz, beats.at / fs_hz, beats.usual, beats.whole, premature, used, beat_marks, rows, -zero / fs_hz,
         (lead_marks - zero) / fs_hz, (marks - zero) / fs_hz, scatter / fs_hz, count, likeness,
     )  # fmt: skip
 
@@ -280,8 +270,8 @@ def lead_bounds(rows: F64, zero: int, rr_s: float, fs_hz: float) -> tuple[F64, N
     out[:, QRS_ON], out[:, QRS_OFF] = qrs_bounds(rows, core, fs_hz)
     fair = np.zeros((3, len(rows)), bool)
     fair[1] = _fair_qrs(rows, core)
-    onset = borne_out(out[:, QRS_ON], fair[1], first=True)[0]
-    offset = borne_out(out[:, QRS_OFF], fair[1], first=False)[0]
+    onset = borne_out(out[:, QRS_ON], fair[1], True, OTHERS[1])[0]
+    offset = borne_out(out[:, QRS_OFF], fair[1], False, OTHERS[1])[0]
     if not (np.isfinite(onset) and np.isfinite(offset)):
         return out, fair
     out[:, QRS_PEAK] = _extreme(rows, out[:, QRS_ON], out[:, QRS_OFF])
@@ -348,7 +338,7 @@ def _global(lead_marks: F64, fair: NDArray[np.bool_]) -> tuple[F64, F64]:
     marks, scatter = np.full(len(MARKS), np.nan), np.full(len(MARKS), np.nan)
     for wave in range(3):
         for k, first in ((3 * wave, True), (3 * wave + 2, False)):
-            marks[k], scatter[k] = borne_out(lead_marks[:, k], fair[wave], first)
+            marks[k], scatter[k] = borne_out(lead_marks[:, k], fair[wave], first, OTHERS[wave])
         peaks = lead_marks[fair[wave], 3 * wave + 1]
         peaks = peaks[np.isfinite(peaks)]
         if len(peaks):
@@ -419,9 +409,12 @@ def _searched(flat: F64, like: F64, median: F64, marks: F64, fs_hz: float) -> F6
         index = np.clip(centre[:, None] + offsets, 0, flat.shape[1] - 1)
         mine = flat[good[:, None], index]
         model = like[good[:, None], index][:, reach : reach + 2 * wide + 1]
+        model = model - model.mean(axis=1, keepdims=True)
+        # The squared difference of piece and model, both without their means, written out: no (R, lags, t) array.
         part = np.lib.stride_tricks.sliding_window_view(mine, 2 * wide + 1, axis=1)
-        fit = part - part.mean(axis=2, keepdims=True) - (model - model.mean(axis=1, keepdims=True))[:, None, :]
-        error = (fit**2).sum(axis=2)
+        box = np.ones(2 * wide + 1)
+        own = np.stack([np.convolve(row**2, box, "valid") - np.convolve(row, box, "valid") ** 2 / len(box) for row in mine])
+        error = own - 2.0 * np.einsum("rkt,rt->rk", part, model) + (model**2).sum(axis=1, keepdims=True)
         known = np.isfinite(error).all(axis=1)
         best = np.argmin(np.where(np.isfinite(error), error, np.inf), axis=1) - reach
         inner = known & (np.abs(best) < reach)

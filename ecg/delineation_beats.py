@@ -13,12 +13,16 @@ Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
 MAX_BRIDGE_S: Final = 0.06  # shorter gaps are bridged by a straight line
+IMPULSE_MV: Final = 0.15
+IMPULSE_MV_PER_S: Final = 40.0
 SMOOTH_S: Final = 0.02
 REFRACTORY_S: Final = 0.22
 SHAPE_S: Final = (-0.07, 0.09)  # about the fiducial: what tells a beat's shape
 MAX_LAG_S: Final = 0.05
 SAME_SHAPE: Final = 0.8  # correlation
+MIN_LIKE: Final = 0.5  # beats less like the dominant one aren't aligned with it
 PREMATURE: Final = 0.85  # of the usual interval
+SMALLEST_BEAT: Final = 0.4  # of the dominant one's size
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +30,13 @@ class Beats:
     """Beats in order of time.
 
     ``at`` (b,) sample of the fiducial, the same point of each dominant beat; ``usual`` (b,) True for the dominant
-    shape; ``group`` (b,): beats of one group are aligned with each other through leads they share, those of different
-    groups are not.
+    shape; ``whole`` (b,) seen from before its onset to after its end in at least one lead; ``group`` (b,): beats of
+    one group are aligned with each other through leads they share, those of different groups are not.
     """
 
     at: Indices
     usual: Flags
+    whole: Flags
     group: Indices
 
     def intervals(self) -> F64:
@@ -48,6 +53,33 @@ def bridged(mv: F64, fs_hz: float) -> F64:
         for k in np.flatnonzero((np.diff(known) > 1) & (np.diff(known) <= longest + 1)):
             a, b = known[k], known[k + 1]
             row[a : b + 1] = np.linspace(row[a], row[b], b - a + 1)
+    return out
+
+
+def without_impulses(mv: F64, fs_hz: float) -> F64:
+    """The signal (L, n) with a pacemaker's impulses cut out (NaN): a few ms that stick out of a quiet neighbourhood.
+
+    The other samples of 26 ms about a pacemaker's impulse lie close together; those about an R wave's peak don't.
+    """
+    half, wide = max(round(0.013 * fs_hz), 3), max(round(0.008 * fs_hz), 2)
+    jump = np.zeros_like(mv, dtype=bool)
+    with np.errstate(invalid="ignore"):
+        jump[:, 1:] = np.abs(np.diff(mv, axis=1)) * fs_hz > IMPULSE_MV_PER_S
+        jump[:, :-1] |= jump[:, 1:]
+    lead, at = np.nonzero(jump)
+    inside = (at >= half) & (at < mv.shape[1] - half)
+    lead, at = lead[inside], at[inside]
+    if not len(at):
+        return mv
+    near = mv[lead[:, None], at[:, None] + np.arange(-half, half + 1)]
+    out_by = mv[lead, at] - np.median(near, axis=1)
+    ordered = np.sort(near * np.sign(out_by)[:, None], axis=1)  # the impulse is on top
+    spread = ordered[:, 2 * half - wide] - ordered[:, 1]
+    with np.errstate(invalid="ignore"):
+        impulse = (np.abs(out_by) > IMPULSE_MV) & (spread < 0.25 * np.abs(out_by))
+    out = mv.copy()
+    for side in (-1, 0, 1):
+        out[lead[impulse], at[impulse] + side] = np.nan
     return out
 
 
@@ -164,10 +196,14 @@ def _whole(pieces: F64) -> Flags:
 
 
 def sort_beats(slope: F64, at: Indices, fs_hz: float) -> Beats:
-    """Find the dominant shape, and shift every beat to where it fits that shape best. ``slope`` (L, n) mV/s."""
+    """Find the dominant shape, and shift every beat to where it fits that shape best. ``slope`` (L, n) mV/s.
+
+    What is far less steep than the dominant beat (a P wave in a pause, a burst of noise) is no beat; those cut by the
+    signal's ends are left out.
+    """
     first, last = round(SHAPE_S[0] * fs_hz), round(SHAPE_S[1] * fs_hz)
     if not len(at):
-        return Beats(at, np.zeros(0, bool), np.zeros(0, np.int64))
+        return Beats(at, np.zeros(0, bool), np.zeros(0, bool), np.zeros(0, np.int64))
     pieces = windows(slope, at, first, last)
     group = _groups(_whole(pieces))
     usual = _seed(pieces, group)
@@ -177,8 +213,23 @@ def sort_beats(slope: F64, at: Indices, fs_hz: float) -> Beats:
         usual = like >= SAME_SHAPE
         if not usual.any():
             usual = like >= np.nanmax(np.where(np.isfinite(like), like, -1))
-    keep = np.concatenate([[True], np.diff(at) > 0.5 * REFRACTORY_S * fs_hz])
-    return Beats(at[keep], usual[keep], group[keep])
+    pieces = windows(slope, at, first, last)
+    whole = _whole(pieces).any(axis=1)
+    large = _relative_size(pieces, template) >= SMALLEST_BEAT
+    keep = np.concatenate([[True], np.diff(at) > 0.5 * REFRACTORY_S * fs_hz]) & (usual | large | ~whole)
+    known = np.flatnonzero(np.isfinite(slope).any(axis=0))
+    keep &= whole | ((at + first >= known[0]) & (at + last <= known[-1]))  # half a beat at the end has no fiducial
+    return Beats(at[keep], (usual & whole)[keep], whole[keep], group[keep])
+
+
+def _relative_size(pieces: F64, template: F64) -> F64:
+    """How large each beat is beside the dominant one (b,), by what its slopes add up to, over the leads it has."""
+    whole = _whole(pieces)
+    mine = np.where(whole[:, :, None], pieces, 0.0)
+    mine = mine - np.where(whole, mine.mean(axis=2), 0.0)[:, :, None]
+    size = (np.ptp(np.cumsum(mine, axis=2), axis=2) ** 2).sum(axis=1)
+    typical = np.ptp(np.cumsum(template - template.mean(axis=1, keepdims=True), axis=1), axis=1) ** 2
+    return np.sqrt(size / np.maximum(whole.astype(np.float64) @ typical, 1e-12))
 
 
 def _groups(whole: Flags) -> Indices:
@@ -238,4 +289,6 @@ def _shifted(slope: F64, at: Indices, template: F64, fs_hz: float) -> tuple[Indi
     # The full overlap of template and beat counts: a lead that is lost on the way may not win.
     score = like * np.sqrt(wanted / np.maximum(wanted.max(axis=1, keepdims=True), 1e-12))
     best = np.argmax(score, axis=1)
-    return at + best - reach, like[np.arange(len(at)), best]
+    found = like[np.arange(len(at)), best]
+    # A beat cut by the end of its leads, or of another shape, stays where it was seen.
+    return np.where(found >= MIN_LIKE, at + best - reach, at), found

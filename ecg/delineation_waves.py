@@ -14,10 +14,10 @@ import numpy as np
 from ecg.delineation_beats import F64, Flags, hann, smoothed
 
 QUIET_S: Final = 0.012  # a QRS begins and ends where the lead is quiet for this long
-ONSET_SHARE: Final = 0.03  # of the lead's steepest slope: less is quiet
-OFFSET_SHARE: Final = 0.05  # ST has a slope of its own
+QUIET_SHARE: Final = 0.04  # of the lead's steepest slope: less is quiet
 FLOOR_MV_PER_S: Final = 1.0
-NOISE_FACTOR: Final = 2.5
+NOISE_FACTOR: Final = 3.0
+RESTING: Final = 0.3  # of the time before QRS a lead is at rest: between T, P and QRS
 P_AREA_S: Final = 0.06  # windows of Zhang's area
 T_AREA_S: Final = 0.128
 P_LEVEL_S: Final = 0.006  # the level at k is the mean over this long on either side
@@ -58,15 +58,18 @@ def nan_median(x: F64, axis: int) -> F64:
     return np.asarray(np.squeeze(np.where(count > 0, 0.5 * (low + high), np.nan), axis=axis))
 
 
-def lowest(slope: F64, mask: Flags, length: int) -> F64:
-    """Root mean square slope (R,) of the quietest ``length`` samples under the mask; 0 where none are known."""
+def resting(slope: F64, mask: Flags, length: int) -> F64:
+    """Root mean square slope (R,) over ``length`` samples where a lead rests: the RESTING quantile of all such pieces
+    under the mask; 0 where none are known."""
     square = np.where(mask & np.isfinite(slope), slope, 0.0) ** 2
     known = (mask & np.isfinite(slope)).astype(np.float64)
     kernel = np.ones(length)
     total = np.stack([np.convolve(row, kernel, "valid") for row in square])
     full = np.stack([np.convolve(row, kernel, "valid") for row in known]) > length - 0.5
-    best = np.where(full, total, np.inf).min(axis=1)
-    return np.where(np.isfinite(best), np.sqrt(np.where(np.isfinite(best), best, 0.0) / length), 0.0)
+    pieces = np.sort(np.where(full, total, np.inf), axis=1)
+    at = (RESTING * np.maximum(full.sum(axis=1) - 1, 0)).astype(np.int64)
+    best = pieces[np.arange(len(pieces)), at]
+    return np.sqrt(np.where(np.isfinite(best), best, 0.0) / length)
 
 
 def _runs(quiet: Flags, length: int) -> Flags:
@@ -75,17 +78,23 @@ def _runs(quiet: Flags, length: int) -> Flags:
     return np.asarray(count[:, length:] - count[:, :-length] == length)
 
 
+def _steepest(slope: F64) -> F64:
+    """The slope (R,) that a tenth of each row exceeds; not the largest, which may be a pacemaker's impulse."""
+    ordered = np.sort(np.where(np.isfinite(slope), slope, 0.0), axis=1)
+    return np.asarray(ordered[:, int(0.9 * (ordered.shape[1] - 1))]) if ordered.shape[1] else np.zeros(len(slope))
+
+
 def steep_part(rows: F64, at: int, fs_hz: float) -> tuple[int, int]:
     """First and last sample where the leads (L, t) together are steep about the sample ``at``."""
     slope = np.abs(row_slopes(rows, fs_hz, 0.016))
     near, far = round(0.12 * fs_hz), round(0.16 * fs_hz)
     lo, hi = max(at - near, 0), at + near
-    steepest = np.nan_to_num(np.where(np.isfinite(slope), slope, 0.0)[:, lo:hi].max(axis=1))
+    steepest = _steepest(slope[:, max(at - round(0.06 * fs_hz), 0) : at + round(0.06 * fs_hz)])
     seen = steepest[steepest > 0]
     scale = np.maximum(steepest, 0.25 * float(np.median(seen)) if len(seen) else 1.0)
     known = np.isfinite(slope)
-    power = (np.where(known, slope / scale[:, None], 0.0) ** 2).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    level = np.sqrt(power)
+    power = np.minimum(np.where(known, slope / scale[:, None], 0.0), 1.0) ** 2
+    level = np.sqrt(power.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
     steep = level > 0.2 * level[lo:hi].max()
     steep[: max(at - far, 0)] = False
     steep[at + far :] = False
@@ -102,21 +111,21 @@ def qrs_bounds(rows: F64, core: tuple[int, int], fs_hz: float) -> tuple[F64, F64
     slope = np.abs(row_slopes(rows, fs_hz))
     n, one = rows.shape[1], np.ones(len(rows))
     known = np.isfinite(slope)
-    in_core = between(n, one * core[0], one * core[1]) & known
-    steepest = np.where(in_core, slope, 0.0).max(axis=1)
+    middle, reach = (core[0] + core[1]) // 2, max((core[1] - core[0]) // 2, round(0.04 * fs_hz))
+    steepest = _steepest(slope[:, max(middle - reach, 0) : middle + reach + 1])
     wide = between(n, one * (core[0] - 0.01 * fs_hz), one * (core[1] + 0.02 * fs_hz)) & known
     with np.errstate(invalid="ignore"):
         steep = wide & (slope >= 0.25 * steepest[:, None])
     begin, end = first_true(steep), last_true(steep)
     before_qrs = between(n, one * (core[0] - 0.3 * fs_hz), one * (core[0] - 0.01 * fs_hz))
-    noise = lowest(slope, before_qrs, max(round(0.03 * fs_hz), 1))
+    noise = resting(slope, before_qrs, max(round(0.03 * fs_hz), 1))
     floor = np.maximum(NOISE_FACTOR * noise, FLOOR_MV_PER_S)
     length = max(round(QUIET_S * fs_hz), 1)
     with np.errstate(invalid="ignore"):
-        quiet_on = slope < np.maximum(ONSET_SHARE * steepest, floor)[:, None]
-        quiet_off = slope < np.maximum(OFFSET_SHARE * steepest, floor)[:, None]
-    before = _runs(quiet_on, length) & between(n, one * (core[0] - 0.07 * fs_hz), begin - length + 1)
-    after = _runs(quiet_off, length) & between(n, end, one * (core[1] + 0.09 * fs_hz))
+        quiet = slope < np.maximum(QUIET_SHARE * steepest, floor)[:, None]
+    runs = _runs(quiet, length)
+    before = runs & between(n, one * (core[0] - 0.07 * fs_hz), begin - length + 1)
+    after = runs & between(n, end, one * (core[1] + 0.09 * fs_hz))
     flat = steepest <= 0
     onset, offset = last_true(before) + length - 1, first_true(after)
     return np.where(flat, np.nan, onset), np.where(flat, np.nan, offset)
