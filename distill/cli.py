@@ -70,6 +70,8 @@ def render(
         list[str] | None, typer.Option(help="Records to print: ptbxl:DIR, cinc:DIR, ludb:DIR, wfdb:DIR.")
     ] = None,
     fonts: Annotated[list[str] | None, typer.Option(help="More TrueType files for printed text.")] = None,
+    long_side_px: Annotated[tuple[int, int], typer.Option(help="Smallest and largest photographs.")] = (1000, 2600),
+    strips: Annotated[int, typer.Option(help="Strips cut out of a photograph.")] = 4,
     workers: Annotated[int, typer.Option()] = 1,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
@@ -78,7 +80,7 @@ def render(
     from distill.render import render as run
 
     _told(lambda: run(RenderConfig(out, shards, first, data=tuple(data or ()), fonts=tuple(fonts or ()),
-                                   workers=workers, seed=seed)))  # fmt: skip
+                                   workers=workers, seed=seed, long_side_px=long_side_px, strips_per_photo=strips)))  # fmt: skip
 
 
 def _told(work) -> None:

@@ -39,6 +39,7 @@ class RenderConfig:
     workers: int = 1
     seed: int = 0
     fonts: tuple[str, ...] = field(default=())
+    long_side_px: tuple[int, int] = (1000, 2600)
 
 
 def training_records(specs: Sequence[str]) -> list[EcgRecord]:
@@ -73,9 +74,9 @@ def random_photograph(
     return photograph(page, random_shot(rng, long_side_px=long_side_px), rng)
 
 
-def random_long_side_px(rng: np.random.Generator) -> int:
-    """Sizes as cameras, scanners and chat programs deliver them, small ones most often for speed."""
-    return int(np.exp(rng.uniform(np.log(1000), np.log(2600))))
+def random_long_side_px(rng: np.random.Generator, low: int, high: int) -> int:
+    """A size between two, small ones more often."""
+    return int(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def photo_samples(shot: Photograph, config: RenderConfig, rng: np.random.Generator) -> PhotoSamples:
@@ -96,7 +97,7 @@ def render_shard(index: int, records: Sequence[EcgRecord], config: RenderConfig)
     rng = np.random.default_rng([config.seed, index])
     photos = []
     for _ in range(config.photos_per_shard):
-        shot = random_photograph(records, config, rng, random_long_side_px(rng))
+        shot = random_photograph(records, config, rng, random_long_side_px(rng, *config.long_side_px))
         photos.append(photo_samples(shot, config, rng))
     write_shard(path, photos)
     return path

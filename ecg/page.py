@@ -142,7 +142,7 @@ class Overrides:
 
 @dataclass(frozen=True, eq=False)
 class EcgSignal:
-    """mv (12, n) in the order of ``ecg.leads.LEADS``, NaN where not printed; confidence (12, n) 0..1; filled (12, n)."""
+    """mv (12, n) as ``ecg.leads.LEADS``, NaN where not printed; confidence (12, n) 0..1; filled (12, n) bool."""
 
     mv: F32
     fs_hz: float

@@ -16,7 +16,7 @@ from edge_runtime.engines.base import Engine
 OVERLAP_COLUMNS = 96  # tiles share these; each is trusted to the middle of what it shares
 BEFORE_MM, AFTER_MM = 6.0, 6.0
 BATCH = 6
-NEAR_BINS = 6  # the expectation is taken this far around the likeliest height
+NEAR_BINS = 24  # the expectation is taken this far around the likeliest height
 
 
 @dataclass(frozen=True, eq=False)

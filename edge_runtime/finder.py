@@ -236,9 +236,9 @@ def find_marks(maps: Maps, field: Field) -> tuple[Mark, ...]:
 def _trace_map(maps: Maps, sheet: Sheet, cells: F32) -> TraceMap:
     """The ink map resampled to page millimetres."""
     ny, nx = cells.shape[:2]
-    n = round(sheet.step_mm)
-    size = ((nx - 1) * n + 1, (ny - 1) * n + 1)
-    grid_x, grid_y = np.meshgrid(np.arange(size[0], dtype=np.float32) / n, np.arange(size[1], dtype=np.float32) / n)
+    step = np.float32(sheet.step_mm)
+    x, y = (np.arange((n - 1) * sheet.step_mm + 0.5, dtype=np.float32) / step for n in (nx, ny))
+    grid_x, grid_y = np.meshgrid(x, y)
     known = np.isfinite(cells[..., 0])
     at = [cv2.remap(np.nan_to_num(cells[..., k], nan=-1e3), grid_x, grid_y, cv2.INTER_LINEAR) for k in (0, 1)]
     near = cv2.remap(known.astype(np.float32), grid_x, grid_y, cv2.INTER_LINEAR) > 0.999

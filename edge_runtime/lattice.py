@@ -21,6 +21,7 @@ from ecg.page import F32, LATTICE_MM, Sheet
 F64 = NDArray[np.float64]
 RAD_PER_MM = 2 * np.pi / LATTICE_MM
 SOLVE_STEP = 2  # cells of the coarse grid that the least squares run on
+MAX_PAGE_MM = 700.0  # no page is larger
 SURE = 0.35  # amplitude from which a cell's phase counts as seen
 
 
@@ -173,17 +174,19 @@ def _normalised_blur(values: F64, weight: F64, sigma: float) -> F64:
     return np.asarray(top / (bottom + 1e-3))
 
 
-def field_to_sheet(field: Field, view: View, allowed: NDArray[np.bool_]) -> tuple[Sheet, F32]:
-    """Nodes of the heavy lines in photo px, and in view cells (Ny, Nx, 2); NaN where ``allowed`` (h, w) is False.
+def field_to_sheet(
+    field: Field, view: View, allowed: NDArray[np.bool_], step_mm: float = LATTICE_MM
+) -> tuple[Sheet, F32]:
+    """Nodes every ``step_mm`` in photo px, and in view cells (Ny, Nx, 2); NaN where ``allowed`` (h, w) is False.
 
     ``allowed`` marks the cells that show the paper; the lattice covers them.
     """
     h, w = allowed.shape
     inside = field.mm[allowed]
-    low = np.floor(np.percentile(inside, 0.5, axis=0) / LATTICE_MM) - 1
-    high = np.ceil(np.percentile(inside, 99.5, axis=0) / LATTICE_MM) + 1
-    high = np.minimum(high, low + 140)  # 700 mm: no page is larger
-    u, v = np.meshgrid(np.arange(low[0], high[0] + 1) * LATTICE_MM, np.arange(low[1], high[1] + 1) * LATTICE_MM)
+    low = np.floor(np.percentile(inside, 0.5, axis=0) / LATTICE_MM) * LATTICE_MM - LATTICE_MM
+    high = np.ceil(np.percentile(inside, 99.5, axis=0) / LATTICE_MM) * LATTICE_MM + LATTICE_MM
+    high = np.minimum(high, low + MAX_PAGE_MM)
+    u, v = np.meshgrid(*(np.arange(low[k], high[k] + step_mm / 2, step_mm) for k in (0, 1)))
     cells = _invert(field.mm, np.stack([u, v], axis=-1))
     grown = cv2.dilate(allowed.astype(np.uint8), np.ones((9, 9), np.uint8))
     at = np.rint(np.nan_to_num(cells, nan=-1)).astype(int)
@@ -191,7 +194,7 @@ def field_to_sheet(field: Field, view: View, allowed: NDArray[np.bool_]) -> tupl
     ok[ok] = grown[at[ok][:, 1], at[ok][:, 0]] > 0
     cells = np.where(ok[..., None], cells, np.nan)
     px = view.to_photo(cells * FINE_STRIDE + (FINE_STRIDE - 1) / 2)
-    sheet = Sheet(px.astype(np.float32), float(u[0, 0]), float(v[0, 0]), field.residual_mm)
+    sheet = Sheet(px.astype(np.float32), float(u[0, 0]), float(v[0, 0]), field.residual_mm, step_mm)
     return sheet, cells.astype(np.float32)
 
 
