@@ -79,8 +79,9 @@ def render(
     from distill.render import RenderConfig
     from distill.render import render as run
 
-    _told(lambda: run(RenderConfig(out, shards, first, data=tuple(data or ()), fonts=tuple(fonts or ()),
-                                   workers=workers, seed=seed, long_side_px=long_side_px, strips_per_photo=strips)))  # fmt: skip
+    config = RenderConfig(out, shards, first, data=tuple(data or ()), fonts=tuple(fonts or ()), workers=workers,
+                          seed=seed, long_side_px=long_side_px, strips_per_photo=strips)  # fmt: skip
+    _told(lambda: run(config))
 
 
 def _told(work) -> None:

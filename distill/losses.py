@@ -73,7 +73,7 @@ def strip_loss(out: tuple[Tensor, Tensor], batch: Batch) -> dict[str, Tensor]:
     ce = -((1 - share) * log_p.gather(1, low[:, None])[:, 0] + share * log_p.gather(1, low[:, None] + 1)[:, 0])
     y = expected_row(height)
     both = present[:, 1:] * present[:, :-1]
-    # A QRS complex is a twentieth of the columns and nine tenths of the error's power: steep columns count up to 4 times.
+    # QRS complexes are a twentieth of the columns and nine tenths of the error's power: steep columns count 4 times.
     steep = torch.cat([(true[:, 1:] - true[:, :-1]).abs() * both, both[:, :1] * 0], dim=1)
     weight = present * (1 + 3 * (steep / STEEP_BINS).clamp(max=1))
     n = present.sum(1).clamp(min=1.0)
