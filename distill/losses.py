@@ -54,7 +54,9 @@ def fine_loss(out: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
         "paper": F.binary_cross_entropy_with_logits(area[:, 0], batch["paper"]) * 0.3,
         "trace": F.binary_cross_entropy_with_logits(area[:, 1], batch["trace"]),
         "marks": focal_heat(marks, batch["heat"]) * 0.5,
-        "place": masked_mean((place - batch["place"]).abs(), known),
+        "place": masked_mean((place[:, :4] - batch["place"][:, :4]).abs(), known[:, :4]),
+        # Pulses are rare among marks: a term of their own, or their size stays at its prior.
+        "size": masked_mean((place[:, 4:] - batch["place"][:, 4:]).abs(), known[:, 4:]),
     }
 
 

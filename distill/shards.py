@@ -12,9 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.samples import CoarseSample, FineSample, StripSample
+from ecg.marks import MARK_KINDS, TEXT_KINDS
 from ecg.page import U8
 
 JPEG_QUALITY = 95
+_PULSE = MARK_KINDS.index("pulse")
+_TELLING = [_PULSE, *(MARK_KINDS.index(k) for k in TEXT_KINDS)]
+_RARE = [MARK_KINDS.index(k) for k in ("speed:50", "gain:5", "gain:20")]
+
+
+def _unusual(marks: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which marks (n, 5) tell of a speed or gain other than 25 mm/s and 10 mm/mV."""
+    far = (np.abs(marks[:, 3] - 5) > 1) | (np.abs(marks[:, 4] - 10) > 1)
+    return np.isin(marks[:, 0], _RARE) | ((marks[:, 0] == _PULSE) & far)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +83,17 @@ class Shard:
     def count(self, what: str) -> int:
         """How many samples of ``what`` ("coarse", "fine", "strip") there are."""
         return len(self.arrays[f"{what}_end"]) - 1 if f"{what}_end" in self.arrays else 0
+
+    def odds(self, what: str) -> NDArray[np.float64]:
+        """How often to draw each sample of ``what``: crops with what tells speed and gain, most of all unusual ones,
+        come up more often, or the fine finder meets too few of them."""
+        odds = np.ones(self.count(what))
+        if what == "fine" and len(odds):
+            ends = self.arrays["fine_marks_end"]
+            for i in range(len(odds)):
+                marks = self.arrays["fine_marks"][ends[i] : ends[i + 1]]
+                odds[i] += 2 * np.isin(marks[:, 0], _TELLING).any() + 4 * _unusual(marks).any()
+        return odds
 
     def _rgb(self, what: str, i: int) -> U8:
         a, b = self.arrays[f"{what}_end"][i : i + 2]

@@ -77,11 +77,12 @@ class Pool:
     def batch(self) -> dict[str, NDArray[np.generic]]:
         """A random batch, recoloured."""
         shards = list(self.loaded.values())
-        weights = np.array([s.count(self.config.what) for s in shards], float)
+        odds = [s.odds(self.config.what) for s in shards]
+        weights = np.array([o.sum() for o in odds])
         rng = np.random.default_rng(self.rng.integers(2**63))
         picked = []
         for k in rng.choice(len(shards), self.config.batch, p=weights / weights.sum()):
-            sample = getattr(shards[k], self.config.what)(int(rng.integers(int(weights[k]))))
+            sample = getattr(shards[k], self.config.what)(int(rng.choice(len(odds[k]), p=odds[k] / weights[k])))
             picked.append(type(sample)(**{**sample.__dict__, "rgb": targets.recoloured(sample.rgb, rng)}))
         return _collate(self.config.what, picked)
 
