@@ -23,6 +23,8 @@ MIN_PX_PER_MM = 1.6  # FIELD 4: below two px/mm no trace is worth reading
 PAD = 32  # the fine finder's coarsest stride
 MAX_VIEW_PX = 2_600_000
 MARK_SCORE = 0.2
+GRID_SHOWS = 0.5  # mean certainty of the grid around the traces
+OTHER_SIZES = (0.6, 1.65)
 VIEW_MARGIN_MM = 10.0
 
 
@@ -124,7 +126,7 @@ def find(photo: Photo, coarse: Engine, fine: Engine) -> Found | Unreadable:
     pose = find_pose(photo, coarse)
     if isinstance(pose, Unreadable):
         return pose
-    maps, pose = _best_way_up(photo, pose, fine)
+    maps, pose = _best_size(photo, *_best_way_up(photo, pose, fine), fine)
     field = unwrap_grid(maps.grid, maps.paper)
     if field is not None:
         better = _corrected(photo, pose, maps, field)
@@ -158,9 +160,27 @@ def _best_way_up(photo: Photo, pose: Pose, fine: Engine) -> tuple[Maps, Pose]:
     return max(candidates, key=lambda c: _names(c[0]))
 
 
+def _best_size(photo: Photo, maps: Maps, pose: Pose, fine: Engine) -> tuple[Maps, Pose]:
+    """Where no grid shows the thumbnail may have misjudged the size: of three sizes the one that shows most."""
+    if _grid_seen(maps) > GRID_SHOWS:
+        return maps, pose
+    candidates = [(maps, pose)]
+    for factor in OTHER_SIZES:
+        px_per_mm = pose.px_per_mm * factor
+        if px_per_mm >= MIN_PX_PER_MM:
+            view = _corner_view(pose.view, px_per_mm, pose.view.angle_rad)
+            candidates.append((fine_maps(photo, view, fine), replace(pose, px_per_mm=px_per_mm, view=view)))
+    return max(candidates, key=lambda c: _names(c[0]) + 4 * _grid_seen(c[0]))
+
+
 def _turned(view: View, turn: float) -> View:
+    return _corner_view(view, view.scale * VIEW_PX_PER_MM, view.angle_rad + turn)
+
+
+def _corner_view(view: View, px_per_mm: float, angle_rad: float) -> View:
+    """The view on the same stretch of photo in another size or turned otherwise."""
     corners = view.to_photo(np.array([[0, 0], [view.width, 0], [0, view.height], [view.width, view.height]], float))
-    return _bounded(view_around(corners, view.scale * VIEW_PX_PER_MM, view.angle_rad + turn, 0.0))
+    return _bounded(view_around(corners, px_per_mm, angle_rad, 0.0))
 
 
 def _names(maps: Maps) -> float:
