@@ -27,34 +27,26 @@ from ecg.delineation_beats import (
     windows,
     without_impulses,
 )
-from ecg.delineation_waves import (
-    P_AREA_S,
-    P_LEVEL_S,
-    T_AREA_S,
-    T_LEVEL_S,
-    held,
-    hump,
-    nan_median,
-    qrs_bounds,
-    steep_part,
-    wave_end,
-    wave_start,
+from ecg.delineation_leads import (
+    MARKS,
+    P_OFF,
+    P_ON,
+    QRS_OFF,
+    QRS_ON,
+    QRS_PEAK,
+    T_OFF,
+    global_marks,
+    global_qrs,
+    lead_bounds,
 )
+from ecg.delineation_waves import nan_median
 from ecg.leads import N_LEADS
-
-MARKS: Final = ("p_on", "p_peak", "p_off", "qrs_on", "qrs_peak", "qrs_off", "t_on", "t_peak", "t_off")
-P_ON, P_PEAK, P_OFF, QRS_ON, QRS_PEAK, QRS_OFF, T_ON, T_PEAK, T_OFF = range(len(MARKS))
 
 BEFORE_S: Final = 0.6  # the median beat's window about its fiducial
 AFTER_S: Final = 0.9
 MIN_CONFIDENCE: Final = 0.15  # samples below count as not printed
-OTHERS: Final = (1, 2, 1)  # leads that must bear out a global bound of P, QRS, T; QRS is steep and hides least in noise
-MIN_QRS_MV: Final = 0.06  # smaller complexes don't tell where QRS begins or ends
-P_SHARE: Final = 0.35  # of the largest area of the wave in any lead: smaller waves don't tell its bounds
-T_SHARE: Final = 0.25
-LONGEST_PR_S: Final = 0.36
-T_REACH_S: Final = 0.16  # from peak to end at a heart rate of 60, longest
-P_LIKE: Final = 0.65  # the median likeness that beats' P waves must have with the median beat's
+P_LIKE: Final = 0.65  # the median likeness that P waves must have; below, they aren't in step with QRS
+P_IN_T_S: Final = 0.03  # P may begin this much before the T before it ends
 LOWEST_FS_HZ: Final = 400.0
 SEARCH_S: Final = 0.04  # a single beat's marks lie this near the median beat's
 
@@ -68,7 +60,7 @@ class Delineation:
     ``median_mv`` (12, t) median beats, sample i at rel ``median_start_s + i / fs_hz``; ``lead_marks_s`` (12, 9) rel on
     them; ``marks_s`` (9,) rel, global; ``scatter_s`` (9,) how far apart the leads that decide a global mark are;
     ``lead_beats`` (12,) how many beats each median has. NaN where there is no such wave or it isn't known.
-    ``p_likeness``: median correlation of the beats' P waves with the median beat's.
+    ``p_likeness``: median correlation of the beats' P waves with each other's median; ``no_p`` says why P isn't marked.
     """
 
     fs_hz: float
@@ -85,6 +77,7 @@ class Delineation:
     scatter_s: F64
     lead_beats: NDArray[np.int64]
     p_likeness: float = 0.0
+    no_p: str = "no P wave seen"
 
     def interval_s(self, first: int, last: int) -> float:
         """Time between two global marks, NaN where one isn't known."""
@@ -165,12 +158,12 @@ def _median_beats(x: F64, beats: Beats, used: Flags, fs_hz: float) -> tuple[Beat
         for g in groups:
             mine = used & (beats.group == g)
             rows, _ = _averaged(x, beats.at[mine], fs_hz)
-            onset, _ = _global_qrs(rows, zero, fs_hz)
+            onset, _ = global_qrs(rows, zero, fs_hz)
             if np.isfinite(onset):
                 at[beats.group == g] += round(onset) - zero + round(0.04 * fs_hz)
         beats = replace(beats, at=at)
     rows, _ = _averaged(x, beats.at[used], fs_hz)
-    onset, _ = _global_qrs(rows, zero, fs_hz)
+    onset, _ = global_qrs(rows, zero, fs_hz)
     onset = onset if np.isfinite(onset) else zero - 0.04 * fs_hz
     flat = _levelled(x, beats.at[beats.usual], round(onset) - zero, fs_hz)
     rows, count = _averaged(flat, beats.at[used], fs_hz)
@@ -206,31 +199,6 @@ def _levelled(x: F64, at: Indices, onset: int, fs_hz: float) -> F64:
     return out
 
 
-def _global_qrs(rows: F64, zero: int, fs_hz: float) -> tuple[float, float]:
-    """QRS onset and end over all leads, in samples of the window."""
-    core = steep_part(rows, zero, fs_hz)
-    onset, offset = qrs_bounds(rows, core, fs_hz)
-    fair = _fair_qrs(rows, core)
-    return borne_out(onset, fair, True, OTHERS[1])[0], borne_out(offset, fair, False, OTHERS[1])[0]
-
-
-def _fair_qrs(rows: F64, core: tuple[int, int]) -> Flags:
-    """Leads whose QRS is large enough to tell its bounds (12,)."""
-    part = np.where(np.isfinite(rows), rows, 0.0)[:, core[0] : core[1] + 1]
-    return np.asarray(np.ptp(part, axis=1) > MIN_QRS_MV) if part.shape[1] else np.zeros(len(rows), bool)
-
-
-def borne_out(marks: F64, fair: Flags, first: bool, others: int) -> tuple[float, float]:
-    """The earliest (``first``) or latest mark that ``others`` leads bear out by theirs, and the spread of the four
-    outermost. Of few leads it is at most the middle one; NaN without any fair lead."""
-    values = np.sort(marks[fair & np.isfinite(marks)])
-    if not len(values):
-        return float("nan"), float("nan")
-    values = values if first else values[::-1]
-    chosen = float(values[min(others, (len(values) - 1) // 2)])
-    return chosen, float(np.std(values[:4])) if len(values) > 1 else float("nan")
-
-
 # ---------------------------------------------------------------------------------------------------------------- waves
 
 
@@ -241,17 +209,14 @@ def _delineated(
     zero = round(BEFORE_S * fs_hz)
     usual_rr = _usual_rr(beats, used, fs_hz)
     lead_marks, fair = lead_bounds(rows, zero, usual_rr, fs_hz)
-    marks, scatter = _global(lead_marks, fair)
-    likeness = 0.0
-    if np.isfinite(marks[P_ON]):
-        likeness = _p_likeness(x, rows, beats.at[used], marks, zero, fs_hz)
-        if likeness < P_LIKE:
-            lead_marks[:, P_ON : P_OFF + 1] = np.nan
-            marks[P_ON : P_OFF + 1] = scatter[P_ON : P_OFF + 1] = np.nan
+    marks, scatter = global_marks(lead_marks, fair)
+    likeness, no_p = _p_found(x, beats.at[used], marks, zero, usual_rr, fs_hz)
+    if no_p:
+        lead_marks[:, : P_OFF + 1] = marks[: P_OFF + 1] = scatter[: P_OFF + 1] = np.nan
     beat_marks = _beat_marks(x, beats, rows, lead_marks, marks, fair, zero, fs_hz)
     return Delineation(
         fs_hz, beats.at / fs_hz, beats.usual, beats.whole, premature, used, beat_marks, rows, -zero / fs_hz,
-        (lead_marks - zero) / fs_hz, (marks - zero) / fs_hz, scatter / fs_hz, count, likeness,
+        (lead_marks - zero) / fs_hz, (marks - zero) / fs_hz, scatter / fs_hz, count, likeness, no_p,
     )  # fmt: skip
 
 
@@ -262,97 +227,24 @@ def _usual_rr(beats: Beats, used: Flags, fs_hz: float) -> float:
     return float(np.median(rr)) / fs_hz if len(rr) else 1.0
 
 
-def lead_bounds(rows: F64, zero: int, rr_s: float, fs_hz: float) -> tuple[F64, NDArray[np.bool_]]:
-    """Marks (12, 9) in samples of the window on the leads' median beats, and which leads are fair for P, QRS and T
-    (3, 12). ``zero`` is the fiducial's sample."""
-    out = np.full((len(rows), len(MARKS)), np.nan)
-    core = steep_part(rows, zero, fs_hz)
-    out[:, QRS_ON], out[:, QRS_OFF] = qrs_bounds(rows, core, fs_hz)
-    fair = np.zeros((3, len(rows)), bool)
-    fair[1] = _fair_qrs(rows, core)
-    onset = borne_out(out[:, QRS_ON], fair[1], True, OTHERS[1])[0]
-    offset = borne_out(out[:, QRS_OFF], fair[1], False, OTHERS[1])[0]
-    if not (np.isfinite(onset) and np.isfinite(offset)):
-        return out, fair
-    out[:, QRS_PEAK] = _extreme(rows, out[:, QRS_ON], out[:, QRS_OFF])
-    fair[2] = _t_bounds(rows, out, zero, offset, rr_s, fs_hz)
-    fair[0] = _p_bounds(rows, out, zero, onset, rr_s, fs_hz)
-    return out, fair
+def _p_found(x: F64, at: Indices, marks: F64, zero: int, rr_s: float, fs_hz: float) -> tuple[float, str]:
+    """How like each other the beats' P waves are, and why there is no P wave (empty where there is one)."""
+    if not np.isfinite(marks[[P_ON, P_OFF]]).all():
+        return 0.0, "no P wave seen"
+    t_off = marks[T_OFF] if np.isfinite(marks[T_OFF]) else zero + 0.4 * np.sqrt(rr_s) * fs_hz
+    if marks[P_ON] < t_off - (rr_s + P_IN_T_S) * fs_hz:
+        return 0.0, "P can't be told from the T wave before it"
+    likeness = _p_likeness(x, at, marks, zero, fs_hz)
+    return likeness, "" if likeness >= P_LIKE else "no P wave in step with QRS"
 
 
-def _t_bounds(rows: F64, out: F64, zero: int, offset: float, rr_s: float, fs_hz: float) -> Flags:
-    """Fill in T; which leads are fair for it. The peak is where the leads bend most after the QRS."""
-    root = float(np.sqrt(max(rr_s, 0.3)))
-    held_rows = held(rows, round(offset + 0.02 * fs_hz), rows.shape[1] - 1)
-    first = round(offset + 0.05 * fs_hz)
-    last = zero + round(min(0.46 * root, rr_s - 0.2) * fs_hz)
-    peak, _ = hump(held_rows, first, max(last, first + round(0.06 * fs_hz)), 0.06, 0.05, fs_hz)
-    if peak is None:
-        return np.zeros(len(rows), bool)
-    one = np.ones(len(rows))
-    limit = min(peak + T_REACH_S * max(root, 0.7) * fs_hz, zero + (rr_s - 0.1) * fs_hz)
-    out[:, T_OFF], size = wave_end(rows, one * peak, one * limit, T_AREA_S, T_LEVEL_S, fs_hz)
-    out[:, T_ON], _ = wave_start(
-        held_rows, one * max(peak - 0.22 * root * fs_hz, offset), one * (peak - 0.02 * fs_hz), T_AREA_S, T_LEVEL_S, fs_hz
-    )
-    fair = (size > T_SHARE * size.max()) & (size > 0)
-    out[:, T_PEAK] = _extreme(rows, out[:, T_ON], out[:, T_OFF])
-    return np.asarray(fair)
-
-
-def _p_bounds(rows: F64, out: F64, zero: int, onset: float, rr_s: float, fs_hz: float) -> Flags:
-    """Fill in P; which leads are fair for it. The peak is where the leads bend most between T and QRS."""
-    root = float(np.sqrt(max(rr_s, 0.3)))
-    after_t = zero - rr_s * fs_hz + 0.42 * root * fs_hz
-    first = round(max(onset - LONGEST_PR_S * fs_hz, min(after_t, onset - 0.14 * fs_hz), 0.06 * fs_hz))
-    held_rows = held(rows, 0, round(onset) - round(0.008 * fs_hz))
-    peak, bend = hump(held_rows, first, round(onset - 0.034 * fs_hz), 0.034, 0.03, fs_hz)
-    if peak is None or bend <= 0:
-        return np.zeros(len(rows), bool)
-    one = np.ones(len(rows))
-    near, far = 0.01 * fs_hz, 0.1 * fs_hz
-    p_off, _ = wave_end(
-        held_rows, one * (peak + near), one * min(peak + far, onset), P_AREA_S, P_LEVEL_S, fs_hz
-    )
-    p_on, size = wave_start(
-        held_rows, one * max(peak - far, first - 0.06 * fs_hz), one * (peak - near), P_AREA_S, P_LEVEL_S, fs_hz
-    )
-    out[:, P_ON], out[:, P_OFF] = p_on, p_off
-    out[:, P_PEAK] = _extreme(rows, p_on, p_off)
-    return np.asarray((size > P_SHARE * size.max()) & (size > 0))
-
-
-def _extreme(rows: F64, first: F64, last: F64) -> F64:
-    """Where each row is farthest from the line between its bounds (R,)."""
-    out = np.full(len(rows), np.nan)
-    for r in np.flatnonzero(np.isfinite(first) & np.isfinite(last)):
-        a, b = int(first[r]), int(last[r])
-        part = rows[r, a : b + 1]
-        if b > a + 1 and np.isfinite(part).all():
-            out[r] = a + int(np.argmax(np.abs(part - np.linspace(part[0], part[-1], len(part)))))
-    return out
-
-
-def _global(lead_marks: F64, fair: NDArray[np.bool_]) -> tuple[F64, F64]:
-    """Global marks (9,) and how far apart the leads are that decide them (9,)."""
-    marks, scatter = np.full(len(MARKS), np.nan), np.full(len(MARKS), np.nan)
-    for wave in range(3):
-        for k, first in ((3 * wave, True), (3 * wave + 2, False)):
-            marks[k], scatter[k] = borne_out(lead_marks[:, k], fair[wave], first, OTHERS[wave])
-        peaks = lead_marks[fair[wave], 3 * wave + 1]
-        peaks = peaks[np.isfinite(peaks)]
-        if len(peaks):
-            marks[3 * wave + 1], scatter[3 * wave + 1] = np.median(peaks), np.std(peaks)
-    return marks, scatter
-
-
-def _p_likeness(x: F64, rows: F64, at: Indices, marks: F64, zero: int, fs_hz: float) -> float:
+def _p_likeness(x: F64, at: Indices, marks: F64, zero: int, fs_hz: float) -> float:
     """Median correlation of the beats' P waves with the others' median, over the leads that each beat has."""
     pad = 0.02 * fs_hz
     first = round(max(marks[P_ON] - pad, 0)) - zero
     last = round(min(marks[P_OFF] + pad, marks[QRS_ON])) - zero
     pieces = windows(x, at, first, last)
-    known = np.isfinite(pieces).all(axis=2)
+    known = np.asarray(np.isfinite(pieces).all(axis=2))
     pieces = np.where(known[:, :, None], pieces, 0.0)
     t = np.linspace(-1, 1, pieces.shape[2])
     pieces = pieces - pieces.mean(axis=2, keepdims=True)
@@ -369,7 +261,7 @@ def _p_likeness(x: F64, rows: F64, at: Indices, marks: F64, zero: int, fs_hz: fl
     return float(np.median(likeness)) if likeness else 0.0
 
 
-# ---------------------------------------------------------------------------------------------------------- single beats
+# --------------------------------------------------------------------------------------------------------- single beats
 
 
 def _beat_marks(
@@ -412,11 +304,15 @@ def _searched(flat: F64, like: F64, median: F64, marks: F64, fs_hz: float) -> F6
         model = model - model.mean(axis=1, keepdims=True)
         # The squared difference of piece and model, both without their means, written out: no (R, lags, t) array.
         part = np.lib.stride_tricks.sliding_window_view(mine, 2 * wide + 1, axis=1)
-        box = np.ones(2 * wide + 1)
-        own = np.stack([np.convolve(row**2, box, "valid") - np.convolve(row, box, "valid") ** 2 / len(box) for row in mine])
+        own = _box(mine**2, 2 * wide + 1) - _box(mine, 2 * wide + 1) ** 2 / (2 * wide + 1)
         error = own - 2.0 * np.einsum("rkt,rt->rk", part, model) + (model**2).sum(axis=1, keepdims=True)
         known = np.isfinite(error).all(axis=1)
         best = np.argmin(np.where(np.isfinite(error), error, np.inf), axis=1) - reach
         inner = known & (np.abs(best) < reach)
         out[good[inner], k] = median[good[inner], k] + best[inner]
     return out
+
+
+def _box(x: F64, length: int) -> F64:
+    """Sums of ``length`` samples of each row; what is unknown makes a sum unknown."""
+    return np.stack([np.convolve(row, np.ones(length), "valid") for row in x])

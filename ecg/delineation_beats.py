@@ -15,6 +15,7 @@ Indices = NDArray[np.int64]
 MAX_BRIDGE_S: Final = 0.06  # shorter gaps are bridged by a straight line
 IMPULSE_MV: Final = 0.15
 IMPULSE_MV_PER_S: Final = 40.0
+DETECT: Final = 0.09  # of the activity of a typical QRS: wide ectopic beats reach little more, T waves less
 SMOOTH_S: Final = 0.02
 REFRACTORY_S: Final = 0.22
 SHAPE_S: Final = (-0.07, 0.09)  # about the fiducial: what tells a beat's shape
@@ -137,16 +138,15 @@ def find_qrs(slope: F64, fs_hz: float) -> Indices:
     typical = float(np.median(tops)) if tops else 0.0
     if typical <= 0:
         return np.zeros(0, dtype=np.int64)
-    found = _apart(peaks, level, 0.14 * typical, fs_hz)
+    found = _apart(peaks, level, DETECT * typical, fs_hz)
     for _ in range(2):  # a second look at pauses that are longer than the rhythm lets expect
         if len(found) < 3:
             break
         usual = float(np.median(np.diff(found)))
-        missing = [
-            p for p in peaks
-            if level[p] > 0.05 * typical and any(a + 0.6 * usual < p < b - 0.6 * usual
-                                                 for a, b in zip(found[:-1], found[1:], strict=True))
-        ]  # fmt: skip
+        before = found[np.clip(np.searchsorted(found, peaks) - 1, 0, len(found) - 2)]
+        after = found[np.clip(np.searchsorted(found, peaks), 1, len(found) - 1)]
+        alone = (peaks - before > 0.6 * usual) & (after - peaks > 0.6 * usual)
+        missing = peaks[alone & (level[peaks] > 0.05 * typical)].tolist()
         if not missing:
             break
         found = _apart(np.array(sorted({*found.tolist(), *missing})), level, 0.05 * typical, fs_hz)
@@ -192,7 +192,7 @@ def windows(x: F64, at: Indices, first: int, last: int) -> F64:
 
 def _whole(pieces: F64) -> Flags:
     """Which leads of which beats (b, L) are known over the whole piece."""
-    return np.isfinite(pieces).all(axis=2)
+    return np.asarray(np.isfinite(pieces).all(axis=2))
 
 
 def sort_beats(slope: F64, at: Indices, fs_hz: float) -> Beats:
@@ -214,7 +214,7 @@ def sort_beats(slope: F64, at: Indices, fs_hz: float) -> Beats:
         if not usual.any():
             usual = like >= np.nanmax(np.where(np.isfinite(like), like, -1))
     pieces = windows(slope, at, first, last)
-    whole = _whole(pieces).any(axis=1)
+    whole = np.asarray(_whole(pieces).any(axis=1))
     large = _relative_size(pieces, template) >= SMALLEST_BEAT
     keep = np.concatenate([[True], np.diff(at) > 0.5 * REFRACTORY_S * fs_hz]) & (usual | large | ~whole)
     known = np.flatnonzero(np.isfinite(slope).any(axis=0))
@@ -229,7 +229,7 @@ def _relative_size(pieces: F64, template: F64) -> F64:
     mine = mine - np.where(whole, mine.mean(axis=2), 0.0)[:, :, None]
     size = (np.ptp(np.cumsum(mine, axis=2), axis=2) ** 2).sum(axis=1)
     typical = np.ptp(np.cumsum(template - template.mean(axis=1, keepdims=True), axis=1), axis=1) ** 2
-    return np.sqrt(size / np.maximum(whole.astype(np.float64) @ typical, 1e-12))
+    return np.asarray(np.sqrt(size / np.maximum(whole.astype(np.float64) @ typical, 1e-12)))
 
 
 def _groups(whole: Flags) -> Indices:
@@ -249,7 +249,7 @@ def _similarity(pieces: F64) -> F64:
     products = np.einsum("ilt,jlt->ij", x, x)
     energy = (x**2).sum(axis=2)
     shared = energy @ whole.T.astype(np.float64)  # of beat i over the leads that j has
-    return products / np.sqrt(np.maximum(shared * shared.T, 1e-12))
+    return np.asarray(products / np.sqrt(np.maximum(shared * shared.T, 1e-12)))
 
 
 def _seed(pieces: F64, group: Indices) -> Flags:
@@ -280,7 +280,7 @@ def _shifted(slope: F64, at: Indices, template: F64, fs_hz: float) -> tuple[Indi
     pieces = windows(slope, at, first, last)
     size = template.shape[1]
     part = np.lib.stride_tricks.sliding_window_view(pieces, size, axis=2)  # (b, L, lags, t)
-    whole = np.isfinite(part).all(axis=3)
+    whole = np.asarray(np.isfinite(part).all(axis=3))
     x = np.where(whole[..., None], part, 0.0)
     product = np.einsum("blkt,lt->bk", x, template)
     own = np.einsum("blkt,blkt->bk", x, x)

@@ -8,8 +8,9 @@ from typing import Final
 
 import numpy as np
 
-from ecg.delineation import P_OFF, P_ON, QRS_OFF, QRS_ON, T_OFF, Delineation, delineate
+from ecg.delineation import Delineation, delineate
 from ecg.delineation_beats import F64, Flags
+from ecg.delineation_leads import P_OFF, P_ON, QRS_OFF, QRS_ON, T_OFF
 from ecg.leads import LIMB_FROM_I_II
 from ecg.page import EcgSignal
 
@@ -64,7 +65,7 @@ def _mean_confidence(signal: EcgSignal) -> float:
 
 def measured(found: Delineation, resolution_s: float, confidence: float = 1.0) -> tuple[Measurement, ...]:
     """The measurements of a delineation; ``confidence`` 0..1 is the mean of its signal's."""
-    doubt = 1.0 / np.sqrt(np.clip(confidence, 0.1, 1.0))
+    doubt = float(1.0 / np.sqrt(np.clip(confidence, 0.1, 1.0)))
     rate = heart_rate(found, resolution_s)
     rhythm = _rhythm(found)
     waves = _intervals(found, resolution_s, doubt)
@@ -85,7 +86,7 @@ def heart_rate(found: Delineation, resolution_s: float) -> Measurement:
         return _none("heart_rate", "bpm", "fewer than two QRS complexes found", len(rr))
     mean = float(rr.mean())
     place = np.sqrt(2) * np.hypot(FIDUCIAL_S, resolution_s / np.sqrt(12)) / len(rr)
-    spread = float(rr.std(ddof=1)) / np.sqrt(len(rr)) if len(rr) > 1 else 0.05 * mean
+    spread = float(rr.std(ddof=1)) / len(rr) ** 0.5 if len(rr) > 1 else 0.05 * mean
     return Measurement("heart_rate", 60.0 / mean, "bpm", 60.0 / mean**2 * float(np.hypot(place, spread)), len(rr))
 
 
@@ -118,7 +119,7 @@ def _rhythm(found: Delineation) -> tuple[Measurement, Measurement, Measurement]:
     else:
         spread = float(rr.std(ddof=1))
         regular = Measurement("rhythm", "irregular" if is_irregular(found) else "regular", "", None, len(rr))
-        sd = Measurement("rr_sd", 1e3 * spread, "ms", 1e3 * spread / np.sqrt(2 * (len(rr) - 1)), len(rr))
+        sd = Measurement("rr_sd", 1e3 * spread, "ms", 1e3 * spread / (2 * (len(rr) - 1)) ** 0.5, len(rr))
     counted = found.whole
     m = int(counted.sum())
     if m < MIN_BEATS:
@@ -144,9 +145,7 @@ def _intervals(found: Delineation, resolution_s: float, doubt: float) -> tuple[M
     return tuple(_interval(found, name, a, b, resolution_s, doubt) for name, a, b in spans)
 
 
-def _interval(
-    found: Delineation, name: str, first: int, last: int, resolution_s: float, doubt: float
-) -> Measurement:
+def _interval(found: Delineation, name: str, first: int, last: int, resolution_s: float, doubt: float) -> Measurement:
     """One interval between two global marks, in ms."""
     n = int(found.used.sum())
     why = _missing(found, n, first, last)
@@ -158,7 +157,7 @@ def _interval(
     scatter = 0.5 * float(np.hypot(*np.nan_to_num(found.scatter_s[[first, last]])))
     few = FEW_LEADS_S if int((found.lead_beats > 0).sum()) <= FEW_LEADS else 0.0
     sampling = resolution_s / np.sqrt(6)  # two ends, each even over one step
-    error = float(np.sqrt(METHOD_S[name] ** 2 + spread**2 + scatter**2 + few**2 + sampling**2)) * doubt
+    error = doubt * float(np.sqrt(METHOD_S[name] ** 2 + spread**2 + scatter**2 + few**2 + sampling**2))
     return Measurement(name, 1e3 * found.interval_s(first, last), "ms", 1e3 * error, n)
 
 
@@ -169,8 +168,8 @@ def _missing(found: Delineation, n: int, first: int, last: int) -> str:
     if not np.isfinite(found.marks_s[[QRS_ON, QRS_OFF]]).all():
         return "no lead shows where QRS begins and ends"
     if P_ON in (first, last):
-        if not np.isfinite(found.marks_s[[P_ON, P_OFF]]).all():
-            return "no P wave in step with QRS"
+        if found.no_p:
+            return found.no_p
         if is_irregular(found) and found.p_likeness < P_LIKE_IF_IRREGULAR:
             return "irregular rhythm without clear P waves"
     if T_OFF in (first, last) and not np.isfinite(found.marks_s[T_OFF]):
@@ -207,7 +206,7 @@ def _corrected(found: Delineation, qt: Measurement) -> tuple[Measurement, ...]:
     if not len(rr):
         return tuple(_none(name, "ms", "no RR interval seen", qt.n_beats) for name, _ in _FORMULAS)
     mean, qt_s = float(rr.mean()), qt.value / 1e3
-    mean_error = float(rr.std(ddof=1)) / np.sqrt(len(rr)) if len(rr) > 1 else 0.05 * mean
+    mean_error = float(rr.std(ddof=1)) / len(rr) ** 0.5 if len(rr) > 1 else 0.05 * mean
     out = []
     for name, formula in _FORMULAS:
         by_rr = (formula(qt_s, 1.01 * mean) - formula(qt_s, mean)) / (0.01 * mean) * mean_error
