@@ -6,7 +6,7 @@ ECG-Scan's paper does not give its ranks, weights, margins and schedules: those 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
 
@@ -47,7 +47,7 @@ class ImageConfig:
 @dataclass(frozen=True)
 class SignalConfig:
     """The signal encoder. ``kind``: "dbeta" (``weights``: its checkpoint) or "resnet" (our own; ``weights``: a trained
-    one's file, empty: to be trained by ``pretrain_steps`` of signal-text contrast, then frozen)."""
+    one's file, empty: to be trained by signal-text contrast, then frozen)."""
 
     kind: str = "resnet"
     weights: str = ""
@@ -110,21 +110,47 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class OptimConfig:
-    """AdamW, linear warm-up, half a cosine. ``steps`` count optimiser steps; ``batch`` is one process's."""
+class DataConfig:
+    """What is printed and photographed, before the training, as ``pages`` samples that it then goes through in epochs.
 
-    steps: int = 2000
-    pretrain_steps: int = 600  # of the own signal encoder, before; 0 where the signal encoder comes trained
+    ``sources``: "synthetic" or "KIND:DIR" as ``ecg.records.list_records`` takes it; with both, ``synthetic_share`` of
+    the pages show synthetic hearts.  ``photo_share`` of the pages are photographed, the rest are clean prints.
+    """
+
+    sources: tuple[str, ...] = ("synthetic",)
+    pages: int = 768
+    synthetic_share: float = 0.3
+    photo_share: float = 0.6
+    long_side_px: int = 800
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW, linear warm-up, half a cosine. ``steps`` count optimiser steps; ``batch`` is one process's.
+
+    ``pretrain_steps`` are those of the own signal encoder, before, ``pretrain_batch`` signals each.
+    """
+
+    steps: int = 300
+    pretrain_steps: int = 200
+    pretrain_batch: int = 64
     batch: int = 16
     accumulate: int = 1
     lr: float = 1e-3
     weight_decay: float = 0.05
-    warmup: int = 100
+    warmup: int = 30
     clip_norm: float = 1.0
-    precision: str = "no"  # accelerate's: "no", "bf16", "fp16"
-    save_every: int = 100
-    log_every: int = 10
+    precision: str = "no"  # or "bf16": accelerate's mixed precision
+    save_every: int = 50
+    log_every: int = 5
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("no", "bf16"):
+            raise ValueError(f"precision must be no or bf16, got {self.precision!r}")
+        if min(self.steps, self.batch, self.accumulate, self.save_every, self.log_every, self.pretrain_batch) < 1:
+            raise ValueError("steps, batch, accumulate, save_every, log_every and pretrain_batch must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -140,7 +166,7 @@ class TeacherConfig:
     decoder: DecoderConfig = DecoderConfig()
     losses: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
-    data: tuple[str, ...] = field(default=("synthetic",))
+    data: DataConfig = DataConfig()
 
 
 PRESETS: Final = {
@@ -160,10 +186,8 @@ PRESETS: Final = {
         signal=SignalConfig(kind="dbeta", weights="weights/d-beta.pt"),
         text=TextConfig(kind="medcpt", weights="weights/MedCPT-Query-Encoder"),
         decoder=DecoderConfig(width=512, layers=6, heads=8),
-        optim=OptimConfig(
-            steps=60_000, pretrain_steps=0, batch=64, lr=2e-4, warmup=1000, precision="bf16", save_every=500
-        ),
-        data=("mimic:MIMIC_IV_ECG_DIR",),
+        optim=OptimConfig(steps=60_000, batch=64, lr=2e-4, warmup=1000, precision="bf16", save_every=500),
+        data=DataConfig(sources=(), pages=800_000, synthetic_share=0.0),
     ),
 }
 

@@ -44,6 +44,10 @@ class Batch:
         if len(rows) != 1:
             raise ValueError(f"a batch's tensors must have the same number of rows, got {sorted(rows)}")
 
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        return Batch(**{k: v.to(device, non_blocking=True) for k, v in vars(self).items()})
+
 
 def projection(width: int, hidden: int, out: int) -> nn.Module:
     """An encoder's embedding to the shared space: a norm, then one hidden layer."""
@@ -74,7 +78,10 @@ class Teacher(nn.Module):
         self.config = config
         w, losses = config.losses, (config.losses.tau, config.losses.tau_low, config.losses.tau_high)
         self.image = build_image_encoder(config.image)
-        self.image_projection = projection(self.image.width, config.hidden, config.width)
+        contrasts = w.image_text or w.image_signal or w.gramian
+        self.image_projection = (
+            projection(self.image.width, config.hidden, config.width) if contrasts else nn.Identity()
+        )  # with nothing to align to, the encoder's own embedding stays
         if w.image_signal or w.gramian:
             self.signal = _FrozenSignal(signal)
             self.signal_projection = projection(signal.width, config.hidden, config.width)
@@ -115,14 +122,10 @@ class Teacher(nn.Module):
 
     def saved_state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps: all but the frozen weights that come from elsewhere."""
+        elsewhere: tuple[str, ...] = ("image.",) if self.config.image.weights else ()
+        elsewhere += ("signal.",) if self.config.signal.kind == "dbeta" else ()
         trained = {name for name, p in self.named_parameters() if p.requires_grad}
-        buffers = {name for name, _ in self.named_buffers()}
-        own_signal = self.config.signal.kind == "resnet"
-        return {
-            name: tensor
-            for name, tensor in self.state_dict().items()
-            if name in trained or name in buffers or (own_signal and name.startswith("signal."))
-        }
+        return {k: v for k, v in self.state_dict().items() if k in trained or not k.startswith(elsewhere)}
 
     def load_saved(self, state: Mapping[str, Tensor]) -> None:
         """The reverse of ``saved_state``; WeightsError where names or shapes differ."""
@@ -131,7 +134,7 @@ class Teacher(nn.Module):
         odd |= {k for k in wanted if k in state and wanted[k].shape != state[k].shape}
         if odd:
             raise WeightsError(f"the checkpoint doesn't fit this configuration: {sorted(odd)[:3]} of {len(odd)} differ")
-        self.load_state_dict(dict(state), strict=False)
+        self.load_state_dict(dict(state), strict=False)  # what comes from elsewhere is there already
 
 
 def _unit(x: Tensor) -> Tensor:

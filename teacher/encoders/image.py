@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -111,20 +112,20 @@ class ClipImageEncoder(nn.Module):
     def __init__(self, config: ImageConfig) -> None:
         super().__init__()
         model = _tower_config(config.name)
+        found = check_weights(config)
         self.tower = _tower(model, config)
         vision = model["vision_cfg"]
         self.width, self.token_width = int(model["embed_dim"]), int(vision["width"])
         self.n_tokens = (config.height_px // vision["patch_size"]) * (config.width_px // vision["patch_size"])
         self.normalised = _Normalised()
         self.counts = KeyCounts(0, 0)
-        if config.weights:
-            self.counts = self._load(config.weights)
+        if found:
+            self.counts = self._load(found)
         split_attentions(self.tower)
         if config.lora.rank:
             add_lora(self.tower, config.lora)
 
-    def _load(self, weights: str) -> KeyCounts:
-        path = require(weights, "CLIP's weights", FETCH_CLIP)
+    def _load(self, path: Path) -> KeyCounts:
         state = read_state(path)
         vision = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
         strange = [k for k in state if not k.startswith(("visual.", *_CLIP_TEXT_SIDE))]
@@ -217,7 +218,7 @@ class ReleasedEcgScan(Frozen):
 
     def __init__(self, config: ImageConfig) -> None:
         super().__init__()
-        folder = require(config.weights, "the released ECG-Scan", FETCH_ECG_SCAN)
+        folder = str(check_weights(config))
         if not config.trust_remote_code:
             raise InputError(f"{folder}: brings its own code; read it, then set image.trust_remote_code")
         from transformers import AutoModel
@@ -241,6 +242,13 @@ class ReleasedEcgScan(Frozen):
         pooled = out.embeddings
         tokens = getattr(out, "last_hidden_state", None)
         return pooled, pooled[:, None] if tokens is None else tokens
+
+
+def check_weights(config: ImageConfig) -> Path | None:
+    """Where the encoder's weights are, None for random ones; WeightsError where they should be and aren't."""
+    if config.kind == "ecg-scan":
+        return require(config.weights, "the released ECG-Scan", FETCH_ECG_SCAN)
+    return require(config.weights, "CLIP's weights", FETCH_CLIP) if config.weights else None
 
 
 def build_image_encoder(config: ImageConfig) -> ImageEncoder:

@@ -64,7 +64,9 @@ class HfTextEncoder(Frozen):
 def _load(folder: Path) -> tuple[Any, Any]:
     """Tokenizer and net of a transformers folder; WeightsError where a file or a weight is missing."""
     from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         net, report = AutoModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)

@@ -28,10 +28,10 @@ class KeyCounts:
 def require(path: str, what: str, fetch: str) -> Path:
     """The path, if it is there; WeightsError with what to fetch and where it goes otherwise."""
     if not path:
-        raise WeightsError(f"{what}: no path to its weights is set; fetch {fetch} and name its place in the config")
+        raise WeightsError(f"{what} not found: no path is set; fetch {fetch} and name its place in the configuration")
     found = Path(path)
     if not found.exists():
-        raise WeightsError(f"{path}: {what} is not there; fetch {fetch} and put it at this path")
+        raise WeightsError(f"{path}: {what} not found; fetch {fetch} and put it at this path")
     return found
 
 

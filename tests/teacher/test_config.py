@@ -33,7 +33,7 @@ def test_paper_is_what_the_paper_says() -> None:
 def test_small_needs_no_file() -> None:
     small = preset("small")
     assert {small.image.weights, small.signal.weights, small.text.weights} == {""}
-    assert small.data == ("synthetic",)
+    assert small.data.sources == ("synthetic",)
 
 
 def test_unknown_names_and_broken_files_are_told(tmp_path: Path) -> None:

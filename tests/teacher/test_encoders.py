@@ -170,7 +170,7 @@ def test_what_is_missing_says_what_to_fetch_and_where_it_goes() -> None:
         (lambda p: ClipImageEncoder(replace(TEST_VIT, weights=p)), "weights/clip.safetensors"),
         (lambda p: ReleasedEcgScan(ImageConfig("ecg-scan", weights=p)), "weights/ECG-Scan"),
     ):
-        with pytest.raises(WeightsError, match=rf"{path}: .* is not there; fetch .* and put it at this path") as caught:
+        with pytest.raises(WeightsError, match=rf"{path}: .* not found; fetch .* and put it at this path") as caught:
             load(path)
         assert "\n" not in str(caught.value)
 

@@ -1,0 +1,242 @@
+"""``ecgscan-teacher train``: pages are rendered, reports embedded, the signal encoder trained, then the teacher.
+
+Everything lies in the run's folder and is made once: what a crash left is gone on from, to the same losses.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ecg.errors import InputError
+from teacher.checkpoint import CHECKPOINT, load_checkpoint, read_tensors, save_checkpoint, write_tensors
+from teacher.config import TeacherConfig, load_config, save_config
+from teacher.encoders.image import check_weights
+from teacher.encoders.protocols import SignalEncoder, TextEncoder
+from teacher.encoders.resnet import ResnetSignalEncoder
+from teacher.model import Batch, Teacher, build_signal_encoder, build_text_encoder
+from teacher.objective import terms, total
+from teacher.pool import Pool, render_parts
+from teacher.pretrain import TrainingError, pretrain_signal, warm_cosine
+from teacher.report import Report, forget_after
+from teacher.samples import Clocks, Source
+
+Numbers = NDArray[np.int64]
+CONFIG, PAGES, TEXT, SIGNAL, TEACHER = "config.json", "pages", "text.npz", "signal.safetensors", "teacher.safetensors"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call: which run, from where, how far (``max_steps`` stops early; the schedule stays)."""
+
+    config: TeacherConfig
+    out: Path
+    resume: bool = False
+    max_steps: int | None = None
+    pages_from: Path | None = None  # rendered pages that other runs share; the run's own otherwise
+
+
+def train(task: Task) -> Path:
+    """Train, or go on; returns the finished teacher's file, or the checkpoint's where ``max_steps`` stopped it."""
+    config = task.config
+    kwargs = [DistributedDataParallelKwargs(find_unused_parameters=not _contrasts(config))]
+    # What is missing ends the command here, before a folder is made.
+    check_weights(config.image)
+    signal = build_signal_encoder(config.signal)
+    text = build_text_encoder(config.text)
+    Source(config)
+    accelerator = Accelerator(mixed_precision=config.optim.precision, kwargs_handlers=kwargs)
+    main = accelerator.is_main_process
+    if main:
+        _open_run(task)
+    accelerator.wait_for_everyone()
+    with Report(task.out, speaks=main) as report:
+        signal, pool = _prepared(task, accelerator, report, signal, text)
+        torch.manual_seed(config.optim.seed)
+        loop = _Loop(task, accelerator, Teacher(config, signal, text.width), pool, report)
+        return loop.run()
+
+
+def _contrasts(config: TeacherConfig) -> bool:
+    return bool(config.losses.image_text or config.losses.image_signal or config.losses.gramian)
+
+
+def _open_run(task: Task) -> None:
+    """The run's folder with its configuration; InputError where it holds another run."""
+    saved = task.out / CONFIG
+    if task.resume:
+        if _essence(load_config(saved)) != _essence(task.config):
+            raise InputError(f"{saved}: says otherwise than this call; leave the options out to go on with the run")
+    elif saved.exists():
+        raise InputError(f"{task.out}: holds a run; add --resume to go on, or choose another --out")
+    else:
+        task.out.mkdir(parents=True, exist_ok=True)
+        save_config(task.config, saved)
+
+
+def _essence(config: TeacherConfig) -> TeacherConfig:
+    """What a resumed run may not change: all but the number of rendering processes."""
+    return replace(config, data=replace(config.data, workers=1))
+
+
+# ---------------------------------------------------------------------------------------------------- before the loop
+
+
+def _prepared(
+    task: Task, accelerator: Accelerator, report: Report, signal: SignalEncoder, text: TextEncoder
+) -> tuple[SignalEncoder, Pool]:
+    """The trained signal encoder and the pages with their sentences: made by the main process, read by all."""
+    config, main = task.config, accelerator.is_main_process
+    folder = task.pages_from or task.out / PAGES
+    pool = Pool(folder, config.data.pages, config.optim.seed)
+    if main:
+        clocks = Clocks(signal.fs_hz, signal.n_samples, config.decoder.fs_hz, config.decoder.n_samples)
+        render_parts(folder, config, clocks, lambda done, of: report.progress("pages", done, of))
+        if not (task.out / TEXT).exists():
+            sentences = pool.sentences()
+            report.note(f"embedding {len(sentences)} sentences")
+            _write_text(task.out / TEXT, sentences, text.embed(sentences))
+    accelerator.wait_for_everyone()
+    table = _read_text(task.out / TEXT)
+    pool.text = lambda said: torch.stack([table[s] for s in said])
+    if config.signal.kind == "resnet" and not config.signal.weights:
+        if main and not (task.out / SIGNAL).exists():
+            pretrain_signal(config, pool, text.width, task.out / SIGNAL, report)
+        accelerator.wait_for_everyone()
+        signal = ResnetSignalEncoder.load(str(task.out / SIGNAL), config.signal.width, config.signal.blocks)
+    return signal, pool
+
+
+def _write_text(path: Path, sentences: list[str], rows: Tensor) -> None:
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez(file, allow_pickle=False, sentence=np.array(sentences), row=rows.numpy())
+    part.replace(path)
+
+
+def _read_text(path: Path) -> dict[str, Tensor]:
+    """Each sentence's embedding."""
+    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        return dict(zip(file["sentence"].tolist(), torch.from_numpy(file["row"]), strict=True))
+
+
+# ------------------------------------------------------------------------------------------------------------ the loop
+
+
+class _Loop:
+    """The teacher's steps."""
+
+    def __init__(self, task: Task, accelerator: Accelerator, net: Teacher, pool: Pool, report: Report) -> None:
+        self.task, self.config, self.accelerator, self.pool, self.report = task, task.config, accelerator, pool, report
+        optim = self.config.optim
+        trained = [p for p in net.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": optim.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimiser = torch.optim.AdamW(groups, lr=optim.lr)
+        self.net: Teacher = net.to(accelerator.device)
+        self.step = 0
+        self.path = task.out / CHECKPOINT
+        if task.resume and self.path.exists():
+            self.step = load_checkpoint(self.path, self.net, optimiser)
+        self.optimiser = optimiser
+        self.wrapped, self.stepper = accelerator.prepare(self.net, optimiser)
+        if accelerator.is_main_process:
+            forget_after(task.out / "train.jsonl", self.step)
+
+    def run(self) -> Path:
+        """All steps that are left."""
+        optim, world = self.config.optim, self.accelerator.num_processes
+        last = min(optim.steps, self.task.max_steps if self.task.max_steps is not None else optim.steps)
+        micro = optim.accumulate
+        batches = self.pool.numbers((last - self.step) * micro, optim.batch * world, self.step * micro)
+        self.wrapped.train()
+        while self.step < last:
+            start = time.perf_counter()
+            values = self._one(batches)
+            self.step += 1
+            values["images_per_s"] = optim.batch * world * micro / (time.perf_counter() - start)
+            if self.step % optim.log_every == 0 or self.step == last:
+                self.report.log("train.jsonl", {k: round(v, 6) for k, v in values.items()}, self.step)
+            self.report.progress("teacher", self.step, optim.steps, f"loss {values['loss']:.3f}")
+            if self.step % optim.save_every == 0 or self.step == last:
+                self._save()
+        return self._finish()
+
+    def _one(self, batches: Iterator[Numbers]) -> dict[str, float]:
+        """One optimiser step; its terms, averaged over processes and micro-batches."""
+        optim, accelerator = self.config.optim, self.accelerator
+        rate = optim.lr * warm_cosine(self.step, optim.steps, optim.warmup)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        sums: dict[str, float] = {}
+        for micro in range(optim.accumulate):
+            numbers = next(batches)
+            mine = numbers[accelerator.process_index * optim.batch :][: optim.batch]
+            # Dropout's draws follow from the step alone, so that a resumed run makes the same ones.
+            torch.manual_seed((optim.seed * 1_000_003 + self.step * optim.accumulate + micro) * 1009
+                              + accelerator.process_index)  # fmt: skip
+            batch = self.pool.batch(mine).to(accelerator.device)
+            if micro < optim.accumulate - 1:
+                with accelerator.no_sync(self.wrapped):
+                    found = self._backward(batch, mine)
+            else:
+                found = self._backward(batch, mine)
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0.0) + value / optim.accumulate
+        accelerator.clip_grad_norm_([p for p in self.net.parameters() if p.requires_grad], optim.clip_norm)
+        self.stepper.step()
+        self.stepper.zero_grad()
+        return {"lr": rate, **sums}
+
+    def _backward(self, batch: Batch, numbers: Numbers) -> dict[str, float]:
+        out = self.wrapped(batch)
+        found = terms(out, batch, self.config.losses)
+        loss = total(found, self.config.losses)
+        stacked = torch.stack([loss.detach(), *(t.detach() for t in found.values())])
+        values = self.accelerator.reduce(stacked, reduction="mean").tolist()
+        said = dict(zip(("loss", *found), values, strict=True))
+        if not np.isfinite(values).all():
+            raise TrainingError(f"step {self.step}: not finite: {said}; this process's pages {numbers.tolist()}; "
+                                "the last checkpoint is whole, --resume goes on from it")  # fmt: skip
+        self.accelerator.backward(loss / self.config.optim.accumulate)
+        return said | {k: v.item() for k, v in out.items() if k.startswith("tau:")}
+
+    def _save(self) -> None:
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            save_checkpoint(self.path, self.net, self.optimiser, self.step)
+
+    def _finish(self) -> Path:
+        if self.step < self.config.optim.steps:
+            self.report.note(f"stopped after step {self.step} of {self.config.optim.steps}; --resume goes on")
+            return self.path
+        done = self.task.out / TEACHER
+        if self.accelerator.is_main_process:
+            write_tensors(done, self.net.saved_state(), step=str(self.step))
+        self.accelerator.wait_for_everyone()
+        return done
+
+
+def load_teacher(run: Path) -> Teacher:
+    """A finished run's teacher, in eval mode; InputError where the run isn't finished."""
+    config = load_config(run / CONFIG)
+    if not (run / TEACHER).exists():
+        raise InputError(f"{run}: has no finished teacher; run ecgscan-teacher train --out {run} --resume")
+    if config.signal.kind == "resnet":
+        signal: SignalEncoder = ResnetSignalEncoder(config.signal.width, config.signal.blocks)
+    else:
+        signal = build_signal_encoder(config.signal)
+    width = len(next(iter(_read_text(run / TEXT).values())))
+    net = Teacher(config, signal, width)
+    net.load_saved(read_tensors(run / TEACHER)[0])
+    return net.eval()
