@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg.geometry import VIEW_PX_PER_MM, View, letterbox, render_view, view_around
-from ecg.marks import COARSE_REF_PX_PER_MM, COARSE_STRIDE, END_KINDS, FINE_STRIDE, MARK_KINDS, PULSE_REF_MM
+from ecg.marks import COARSE_REF_PX_PER_MM, COARSE_STRIDE, END_KINDS, FINE_STRIDE, MARK_KINDS, PULSE_REF_MM, TEXT_KINDS
 from ecg.page import F32, Mark, Photo, Sheet, TraceMap, Unreadable
 from edge_runtime.engines.base import Engine
 from edge_runtime.lattice import Field, bilinear, field_to_sheet, unwrap_grid
@@ -25,6 +25,7 @@ MAX_VIEW_PX = 2_600_000
 MARK_SCORE = 0.2
 GRID_SHOWS = 0.5  # mean certainty of the grid around the traces
 OTHER_SIZES = (0.6, 1.65)
+TEXT_APART_MM = 5.0
 VIEW_MARGIN_MM = 10.0
 
 
@@ -246,11 +247,22 @@ def find_marks(maps: Maps, field: Field) -> tuple[Mark, ...]:
     dx, dy = maps.place[ends, rows, columns], maps.place[ends + 1, rows, columns]
     mm = bilinear(field.mm, np.stack([columns + np.clip(dx, -1, 1), rows + np.clip(dy, -1, 1)], axis=-1))
     size = PULSE_REF_MM * 2.0 ** np.clip(maps.place[4:6, rows, columns], -2, 2)
-    return tuple(
+    found = tuple(
         Mark(MARK_KINDS[k], float(p[0]), float(p[1]), float(marks[k, i, j]), *(
             (float(s[0]), float(s[1])) if MARK_KINDS[k] == "pulse" else (0.0, 0.0)))
         for k, i, j, p, s in zip(kinds, rows, columns, mm, size.T, strict=True)
     )  # fmt: skip
+    return _one_text_a_place(found)
+
+
+def _one_text_a_place(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
+    """Of printed speeds and gains seen at one place only the surest: one text can't say both."""
+    texts = sorted((m for m in marks if m.kind in TEXT_KINDS), key=lambda m: -m.score)
+    kept: list[Mark] = []
+    for m in texts:
+        if all(np.hypot(m.x_mm - k.x_mm, m.y_mm - k.y_mm) > TEXT_APART_MM for k in kept):
+            kept.append(m)
+    return tuple(m for m in marks if m.kind not in TEXT_KINDS) + tuple(kept)
 
 
 def _trace_map(maps: Maps, sheet: Sheet, cells: F32) -> TraceMap:

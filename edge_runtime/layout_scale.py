@@ -95,7 +95,7 @@ def _text(seen: Seen, kind: str, group: str) -> float:
     total = 0.0
     for m in seen.texts:
         if m.kind.startswith(group):
-            wrong = 0.005 + 0.1 * (1.0 - min(m.score, 1.0))
+            wrong = 0.005 + 0.6 * (1.0 - min(m.score, 1.0)) ** 2
             total += float(np.log(1.0 - wrong if m.kind == kind else wrong / 2))
     return total
 
