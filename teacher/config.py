@@ -51,7 +51,7 @@ class SignalConfig:
 
     kind: str = "resnet"
     weights: str = ""
-    width: int = 192
+    width: int = 160
     blocks: int = 4
 
 
@@ -118,11 +118,11 @@ class DataConfig:
     """
 
     sources: tuple[str, ...] = ("synthetic",)
-    pages: int = 768
+    pages: int = 512
     synthetic_share: float = 0.3
     photo_share: float = 0.6
     long_side_px: int = 800
-    workers: int = 1
+    workers: int = 2
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ class OptimConfig:
     ``pretrain_steps`` are those of the own signal encoder, before, ``pretrain_batch`` signals each.
     """
 
-    steps: int = 300
-    pretrain_steps: int = 200
+    steps: int = 200
+    pretrain_steps: int = 150
     pretrain_batch: int = 64
     batch: int = 16
     accumulate: int = 1

@@ -26,7 +26,7 @@ from teacher.samples import Clocks, Sample, Source, make_sample
 
 _log = logging.getLogger(__name__)
 
-PART_SAMPLES = 32
+PART_SAMPLES = 16
 JPEG_QUALITY = 95
 _PARTS_TOGETHER = 8  # shuffled among each other; as many stay in memory
 Arrays = dict[str, NDArray[Any]]

@@ -17,9 +17,9 @@ class _Block(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, dilation: int) -> None:
         super().__init__()
-        self.one = nn.Conv1d(n_in, n_out, 7, stride=2, padding=3, bias=False)
+        self.one = nn.Conv1d(n_in, n_out, 5, stride=2, padding=2, bias=False)
         self.norm_one = nn.BatchNorm1d(n_out)
-        self.two = nn.Conv1d(n_out, n_out, 7, padding=3 * dilation, dilation=dilation, bias=False)
+        self.two = nn.Conv1d(n_out, n_out, 5, padding=2 * dilation, dilation=dilation, bias=False)
         self.norm_two = nn.BatchNorm1d(n_out)
         self.short = nn.Conv1d(n_in, n_out, 1, bias=False)
 
@@ -38,10 +38,10 @@ class ResnetSignalEncoder(nn.Module):
     fs_hz = 100.0
     n_samples = 1000
 
-    def __init__(self, width: int = 192, blocks: int = 4) -> None:
+    def __init__(self, width: int = 160, blocks: int = 4) -> None:
         super().__init__()
         self.width = width
-        widths = [2 * N_LEADS, *(min(width, 48 * 2**k) for k in range(blocks))]
+        widths = [2 * N_LEADS, *(min(width, 32 * 2**k) for k in range(blocks))]
         self.blocks = nn.Sequential(*(_Block(a, b, 2**k) for k, (a, b) in enumerate(pairwise(widths))))
         self.head = nn.Linear(2 * widths[-1], width)
 

@@ -32,7 +32,7 @@ TINY_RUN = TeacherConfig(
     image=ImageConfig("open_clip", "ecgscan-vit-test", 32, 64, lora=LoraConfig(2, 4, 0.1, ("q_proj", "v_proj"))),
     signal=SignalConfig(width=16, blocks=2),
     decoder=DecoderConfig(width=16, layers=1, heads=2),
-    data=DataConfig(pages=10, long_side_px=300),
+    data=DataConfig(pages=10, long_side_px=300, workers=1),
     optim=OptimConfig(steps=6, pretrain_steps=2, pretrain_batch=8, batch=4, warmup=2, save_every=2, log_every=1),
 )
 
