@@ -19,6 +19,7 @@ from edge_runtime.engines.base import Engine
 from edge_runtime.engines.ort import OrtEngine
 from edge_runtime.finder import Found, find
 from edge_runtime.layout import find_layout
+from edge_runtime.refine import refined
 from edge_runtime.signals import assemble
 
 T = TypeVar("T")
@@ -55,13 +56,14 @@ class Reader:
         if isinstance(layout, Unreadable):
             return layout
         layout = _turned(layout, found)
-        rows = _timed(timings, "decoder", lambda: decode_rows(photo, found.sheet, layout, self._decoder))
+        sheet = _timed(timings, "lattice", lambda: refined(photo, found.sheet))
+        rows = _timed(timings, "decoder", lambda: decode_rows(photo, sheet, layout, self._decoder))
         signal = _timed(timings, "signals", lambda: reconciled(assemble(rows, layout)))
         quality = _quality(found, rows, layout, signal)
         if quality["coverage"] < MIN_COVERAGE or quality["confidence"] < MIN_CONFIDENCE:
             return Unreadable("decoder", "traces_not_followed",
                               "the traces can't be followed: come closer, hold still, use even light")  # fmt: skip
-        return Reading(found.sheet, layout, signal, quality)
+        return Reading(sheet, layout, signal, quality)
 
 
 def _turned(layout: PageLayout, found: Found) -> PageLayout:
