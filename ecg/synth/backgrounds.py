@@ -104,11 +104,16 @@ def _mat(rng: np.random.Generator) -> F32:
     for p in np.arange(0, TILE, pitch):
         z[int(p)] = 1
         z[:, int(p)] = 1
-    return np.asarray(z + rng.standard_normal(z.shape, dtype=np.float32) * np.float32(0.06))
+    return np.asarray(z + _grain(rng) * np.float32(0.06))
+
+
+def _grain(rng: np.random.Generator) -> F32:
+    """White noise with standard deviation 1."""
+    return np.asarray((rng.random((TILE, TILE), dtype=np.float32) - np.float32(0.5)) * np.float32(np.sqrt(12)))
 
 
 def _clouds(rng: np.random.Generator, grain: float, top: float = 220) -> F32:
-    z = rng.standard_normal((TILE, TILE), dtype=np.float32) * np.float32(grain)
+    z = _grain(rng) * np.float32(grain)
     cell, weight = top, 1.0
     while cell > 4:
         z += smooth_noise((TILE, TILE), cell, rng) * np.float32(weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -20,6 +21,7 @@ from ecg.synth.truth import Photograph, PrintedPage
 __all__ = ["CONDITIONS", "Shot", "photograph", "random_scene", "random_shot"]
 
 _NO_MAP: Any = None  # cv2.remap: the first map holds x and y
+_CLEAR_AROUND: Any = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (0, 0, 0, 0)}
 _STRIP_ROWS = 32  # a strip of the photo fits the processor's cache
 _OVERSAMPLING = 1.15  # page pixels a photo pixel, at most
 
@@ -44,25 +46,58 @@ def _raster_for(page: PrintedPage, px_per_mm: float, show_through: float) -> tup
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2RGBA), np.uint8), scale
 
 
-def _strip_over(rgba: U8, behind: U8, row0: int) -> U8:
-    """A strip of the sheet, colours already times cover, over what lies behind."""
-    alpha = rgba[..., 3]
-    rgb = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), np.uint8)
-    if alpha.min() == 255:
-        return rgb
-    table = _rows_of(behind, row0, row0 + len(rgba), rgba.shape[1])
-    if not alpha.any():
-        return table
-    clear = cv2.cvtColor(cv2.bitwise_not(alpha), cv2.COLOR_GRAY2RGB)
-    return np.asarray(cv2.add(rgb, cv2.multiply(table, clear, scale=1 / 255)), np.uint8)
+def _part_of(half: U8, rows: tuple[int, int], cols: tuple[int, int]) -> U8:
+    """Rows and columns (both from an even number) of a picture kept at half its size."""
+    (r0, r1), (c0, c1) = rows, cols
+    top, left = max(r0 // 2 - 1, 0), max(c0 // 2 - 1, 0)
+    block = half[top : -(-r1 // 2) + 1, left : -(-c1 // 2) + 1]
+    up = cv2.resize(block, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(up[r0 - 2 * top :, c0 - 2 * left :][: r1 - r0, : c1 - c0], np.uint8)
 
 
-def _rows_of(half: U8, row0: int, row1: int, width: int) -> U8:
-    """Rows row0 to row1 (row0 even) of a picture kept at half its size."""
-    first = max(row0 // 2 - 1, 0)
-    block = half[first : -(-row1 // 2) + 1]
-    up = cv2.resize(block, (width, 2 * block.shape[0]), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(up[row0 - 2 * first :][: row1 - row0], np.uint8)
+def _lay_over(rgba: U8, behind: U8, rows: tuple[int, int], cols: tuple[int, int], into: U8) -> None:
+    """A piece of the sheet, its colours already times its cover and in ``into``, over what lies behind."""
+    table = _part_of(behind, rows, cols)
+    alpha = cv2.extractChannel(rgba[:, cols[0] : cols[1]], 3)
+    if not cv2.countNonZero(alpha):
+        into[:] = table
+        return
+    clear = cv2.cvtColor(cv2.bitwise_not(alpha, dst=alpha), cv2.COLOR_GRAY2RGB)
+    cv2.add(into, cv2.multiply(table, clear, dst=clear, scale=1 / 255), dst=into)
+
+
+def _all_sheet(pm: PixelMap) -> list[tuple[int, int]]:
+    """For each strip the pixel columns, from an even one to an end, that show nothing but the sheet; maybe none."""
+    width, height = pm.size_px
+    reach = _STRIP_ROWS // STRIDE_PX + 2
+    above = cv2.erode(pm.on_sheet.astype(np.uint8), np.ones((reach, 1), np.uint8), anchor=(0, 0))
+    columns = []
+    for row0 in range(0, height, _STRIP_ROWS):
+        nodes = np.flatnonzero(above[row0 // STRIDE_PX + EDGE_NODES - 1])
+        if not len(nodes) or nodes[-1] - nodes[0] >= len(nodes):  # none, or not in one piece
+            columns.append((0, 0))
+            continue
+        # A node farther in: the sheet's rim is a pixel of the page wide.
+        start = min(max(STRIDE_PX * (int(nodes[0]) + 2 - EDGE_NODES), 0), width)
+        columns.append((start, max(min(STRIDE_PX * (int(nodes[-1]) - 1 - EDGE_NODES), width), start)))
+    return columns
+
+
+@dataclass(frozen=True, eq=False)
+class _Room:
+    """Memory that every strip of a photo uses again: fresh memory each time costs more than the work itself."""
+
+    xy: F32
+    rgba: U8
+    rgb: U8
+    gain: F32
+    lit: F32
+
+    @staticmethod
+    def of(pm: PixelMap) -> _Room:
+        n, width = _STRIP_ROWS, pm.size_px[0]
+        rgba, rgb = np.empty((n, width, 4), np.uint8), np.empty((n, width, 3), np.uint8)
+        return _Room(pm.room(2, n), rgba, rgb, pm.room(3, n), np.empty((n, width, 3), np.float32))
 
 
 def _expose(pm: PixelMap, page_px: tuple[U8, F32], behind: U8, field: LightField | None, exposure: float) -> U8:
@@ -70,19 +105,34 @@ def _expose(pm: PixelMap, page_px: tuple[U8, F32], behind: U8, field: LightField
     raster, scale = page_px
     source = pm.page_mm * scale - np.float32(0.5)  # px of the raster at the nodes
     width, height = pm.size_px
-    out = np.empty((height, width, 3), np.uint8)
-    for row0 in range(0, height, _STRIP_ROWS):
-        row1 = min(row0 + _STRIP_ROWS, height)
-        xy = pm.dense(source, row0, row1)
-        rgba = cv2.remap(raster, xy, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0,) * 4)
-        strip = _strip_over(np.asarray(rgba, np.uint8), behind, row0)
+    out, room = np.empty((height, width, 3), np.uint8), _Room.of(pm)
+    for row0, (left, right) in zip(range(0, height, _STRIP_ROWS), _all_sheet(pm), strict=True):
+        rows = (row0, min(row0 + _STRIP_ROWS, height))
+        into = out[row0 : rows[1]]
+        n = len(into)
+        xy = pm.dense(source, *rows, room.xy)
+        rgba = np.asarray(cv2.remap(raster, xy, _NO_MAP, cv2.INTER_LINEAR, room.rgba[:n], **_CLEAR_AROUND), np.uint8)
+        strip = into if field is None else room.rgb[:n]
+        cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB, dst=strip)
+        for c0, c1 in ((0, left), (right, width)):
+            if c1 > c0:
+                _lay_over(rgba, behind, rows, (c0, c1), strip[:, c0:c1])
         if field is not None:
-            lit = cv2.multiply(strip, pm.dense(field.gain, row0, row1), scale=exposure, dtype=cv2.CV_32F)
-            if field.add is not None:
-                lit = cv2.scaleAdd(pm.dense(field.add, row0, row1), 255.0, lit)
-            strip = np.asarray(cv2.convertScaleAbs(lit), np.uint8)  # never negative: this rounds and clips
-        out[row0:row1] = strip
+            _light(strip, pm, field, exposure, rows, room, into)
     return out
+
+
+def _light(
+    strip: U8, pm: PixelMap, field: LightField, exposure: float, rows: tuple[int, int], room: _Room, into: U8
+) -> None:
+    """The strip under its light."""
+    gain = pm.dense(field.gain, *rows, room.gain)
+    if field.add is None:
+        cv2.multiply(strip, gain, into, exposure, cv2.CV_8U)
+        return
+    lit = cv2.multiply(strip, gain, room.lit[: len(strip)], exposure, cv2.CV_32F)
+    cv2.scaleAdd(pm.dense(field.add, *rows, room.gain), 255.0, lit, lit)
+    cv2.convertScaleAbs(lit, into)  # never negative: this rounds and clips
 
 
 def _add_fingers(rgb: U8, pm: PixelMap, count: int, light: float, rng: np.random.Generator) -> None:
@@ -93,7 +143,7 @@ def _add_fingers(rgb: U8, pm: PixelMap, count: int, light: float, rng: np.random
         return
     middle = np.argwhere(on).mean(axis=0)
     side = rim[int(rng.integers(len(rim)))]
-    width = 15 * pm.scale_px_per_mm()
+    width = 15 * pm.scale_px_per_mm
     for k in range(count):
         near = rim[np.argsort(np.abs(rim - side).sum(axis=1))[min(int(k * width * 1.2 / STRIDE_PX), len(rim) - 1)]]
         inward = (middle - near)[::-1]
@@ -143,7 +193,7 @@ def photograph(page: PrintedPage, shot: Shot, rng: np.random.Generator) -> Photo
     lighting, dev = shot.lighting, shot.development
     lit = bool(lighting.lamps or lighting.uneven or lighting.glare or lighting.vignette)
     field = light_field(pm, lighting, rng) if lit else None
-    raster = _raster_for(page, pm.scale_px_per_mm(), shot.show_through)
+    raster = _raster_for(page, pm.scale_px_per_mm, shot.show_through)
     rgb = _expose(pm, raster, _behind(shot, pm, pinhole, rng), field, dev.exposure)
     if shot.fingers:
         _add_fingers(rgb, pm, shot.fingers, dev.exposure, rng)

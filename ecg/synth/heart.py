@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from ecg.findings import superclasses_of
@@ -114,7 +115,7 @@ def beat(
     rng = np.random.default_rng(0) if rng is None else rng
     n = round(duration_s * fs_hz)
     margin = round(_MARGIN_S * fs_hz)
-    n_all = n + 2 * margin
+    n_all = cv2.getOptimalDFTSize(n + 2 * margin)  # lengths with large primes make slow Fourier transforms
     table = timetable(spec.rhythm, spec.pr_s, n_all / fs_hz, rng)
     dipole = draw(_events(spec, table, rng), fs_hz, n_all)
     if spec.activity is not None:

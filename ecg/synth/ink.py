@@ -6,6 +6,7 @@ Pixel (0, 0)'s centre lies at page mm (0.5, 0.5) / px_per_mm, so pixel edges are
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -85,10 +86,23 @@ def _splat(acc: F32, column: NDArray[np.intp], y: F64, weight: float) -> None:
     np.add.at(flat, at + w, part)
 
 
-def coverage(acc: F32) -> U8:
-    """Coverage (H, W) 0..255 from the differences that ``add_stroke`` collected."""
-    total = np.cumsum(acc[:-1], axis=0, dtype=np.float32)
-    return np.asarray(cv2.convertScaleAbs(np.maximum(total, 0.0), alpha=255.0), dtype=np.uint8)
+def coverage(acc: F32, thin: F32 | None = None) -> U8:
+    """Coverage (H, W) 0..255 from the differences that ``add_stroke`` collected, which it sums up in place; ``thin``
+    (W,) is how much ink each column takes, 1 = all of it."""
+    above = acc[0]
+    for row in acc[1:-1]:  # np.cumsum down the columns is four times slower
+        row += above
+        above = row
+    if thin is not None:
+        acc *= thin
+    return np.asarray(cv2.convertScaleAbs(acc[:-1], alpha=255.0), dtype=np.uint8)
+
+
+@lru_cache(maxsize=64)
+def _left_over(rgb: Rgb, alpha: float) -> U8:
+    """What ink of a reflectance leaves of the light, 255 = all, where it covers 0 to 255: (256, 3)."""
+    absorb = np.float32(alpha) * (1.0 - np.asarray(rgb, dtype=np.float32))
+    return np.asarray(np.rint(255.0 - np.arange(256, dtype=np.float32)[:, None] * absorb), dtype=np.uint8)
 
 
 @dataclass(eq=False)
@@ -131,8 +145,8 @@ class Canvas:
             if not (x0_mm < (m.x0_mm + m.x1_mm) / 2 + ox < x1_mm and y0_mm < (m.y0_mm + m.y1_mm) / 2 + oy < y1_mm)
         ]
 
-    def lay(self, mask: U8, left_px: int, top_px: int, rgb: Rgb, alpha: float = 1.0, noise: F32 | None = None) -> None:
-        """Lay ink of reflectance ``rgb`` where ``mask`` (h, w) says; ``noise`` (w,) thins columns of it, 1 = full."""
+    def lay(self, mask: U8, left_px: int, top_px: int, rgb: Rgb, alpha: float = 1.0) -> None:
+        """Lay ink of reflectance ``rgb`` where ``mask`` (h, w) says."""
         h, w = self.rgb.shape[:2]
         y0, y1 = max(top_px, 0), min(top_px + mask.shape[0], h)
         x0, x1 = max(left_px, 0), min(left_px + mask.shape[1], w)
@@ -140,14 +154,15 @@ class Canvas:
             return
         part = np.ascontiguousarray(mask[y0 - top_px : y1 - top_px, x0 - left_px : x1 - left_px]).reshape(-1)
         inked = np.flatnonzero(part != 0)
-        rows, cols = np.divmod(inked, x1 - x0)
-        amount = part[inked].astype(np.float32) * np.float32(alpha / 255.0)
-        if noise is not None:
-            amount *= noise[cols + x0 - left_px]
-        flat = self.rgb.reshape(-1, 3)
-        where = (rows + y0) * w + cols + x0
-        absorb = 1.0 - np.asarray(rgb, dtype=np.float32)
-        flat[where] = (flat[where] * (1.0 - amount[:, None] * absorb) + 0.5).astype(np.uint8)
+        if not len(inked):
+            return
+        where = inked + (y0 * w + x0)
+        if x1 - x0 < w:
+            where += inked // (x1 - x0) * (w - (x1 - x0))
+        share = _left_over(rgb, alpha).take(part[inked], axis=0)
+        laid = np.asarray(cv2.multiply(self.rgb.reshape(-1, 3).take(where, axis=0), share, scale=1 / 255))
+        # As single values of three bytes they go back faster.
+        self.rgb.reshape(-1).view("V3")[where] = laid.reshape(-1).view("V3")
 
     def fill(self, x0_mm: float, y0_mm: float, x1_mm: float, y1_mm: float, rgb: Rgb, alpha: float = 1.0) -> None:
         """Lay a rectangle with exact edges, for rules, ticks, bars and frames."""

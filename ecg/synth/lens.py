@@ -7,6 +7,7 @@ the pixels are sampled with; the way from the page to the photo is its inverse b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from ecg.synth.truth import F64
 
 STRIDE_PX = 4
 EDGE_NODES = 14  # nodes of the pixel map beyond each edge of the frame
-_CLOSE_MM = 0.004  # how near to the bent mesh the map must come; what it then says is the truth
+_CLOSE_MM = 0.02  # how near to the bent mesh the map must come; what it then says is the truth
 MIN_STRETCH = 0.18  # least area of a piece of sheet in the photo, relative to its area were it flat
 
 
@@ -175,25 +176,35 @@ class PixelMap:
         """Photo px of node 0: cv2.resize by 4 then lands on whole pixels."""
         return (STRIDE_PX - 1) / 2 - STRIDE_PX * EDGE_NODES
 
-    @property
+    @cached_property
     def on_sheet(self) -> NDArray[np.bool_]:
         """(gh, gw): True at the nodes that show the sheet."""
         x, y = self.page_mm[..., 0], self.page_mm[..., 1]
         return np.asarray((x >= 0) & (y >= 0) & (x <= self.size_mm[0]) & (y <= self.size_mm[1]))
 
-    def dense(self, grid: F32, row0: int, row1: int) -> F32:
-        """A (gh, gw, ...) grid at every pixel of the photo's rows row0 (a multiple of 4) to row1."""
+    def dense(self, grid: F32, row0: int, row1: int, room: F32 | None = None) -> F32:
+        """A (gh, gw, ...) grid at every pixel of the photo's rows row0 (a multiple of 4) to row1, in ``room`` if it is
+        given (see there)."""
         first, last = row0 // STRIDE_PX + EDGE_NODES - 1, -(-row1 // STRIDE_PX) + EDGE_NODES + 1
         block = grid[first:last, EDGE_NODES - 1 : -(EDGE_NODES - 1)]
-        up = cv2.resize(block, None, fx=STRIDE_PX, fy=STRIDE_PX, interpolation=cv2.INTER_LINEAR)
+        size = (STRIDE_PX * block.shape[1], STRIDE_PX * block.shape[0])
+        up = cv2.resize(block, size, dst=None if room is None else room[: size[1]], interpolation=cv2.INTER_LINEAR)
         return np.asarray(up[STRIDE_PX : STRIDE_PX + row1 - row0, STRIDE_PX : STRIDE_PX + self.size_px[0]])
 
+    def room(self, channels: int, rows: int) -> F32:
+        """Memory for ``dense`` of so many rows (a multiple of 4)."""
+        columns = self.page_mm.shape[1] - 2 * (EDGE_NODES - 1)
+        return np.empty((rows + 2 * STRIDE_PX, STRIDE_PX * columns, channels), np.float32)
+
+    @cached_property
     def scale_px_per_mm(self) -> float:
-        """The median scale of the visible sheet (of the whole map where none is seen)."""
-        inner = self.page_mm[EDGE_NODES:-EDGE_NODES, EDGE_NODES:-EDGE_NODES]
-        ex, ey = np.diff(inner, axis=1)[:-1], np.diff(inner, axis=0)[:, :-1]
+        """The median scale of the visible sheet (of the whole map where none is seen), at every third node."""
+        gh, gw = self.page_mm.shape[:2]
+        few = slice(EDGE_NODES, gh - EDGE_NODES - 1, 3), slice(EDGE_NODES, gw - EDGE_NODES - 1, 3)
+        at = self.page_mm[few]
+        ex, ey = self.page_mm[:, 1:][few] - at, self.page_mm[1:][few] - at
         det = np.abs(ex[..., 0] * ey[..., 1] - ex[..., 1] * ey[..., 0])
-        seen = det[self.on_sheet[EDGE_NODES:-EDGE_NODES, EDGE_NODES:-EDGE_NODES][:-1, :-1]]
+        seen = det[self.on_sheet[few]]
         return float(STRIDE_PX / np.sqrt(np.median(seen if seen.size else det)))
 
     def _sample(self, px: F64) -> tuple[F64, F64]:
@@ -296,6 +307,11 @@ def _remap(src: F32, u: F32, v: F32) -> F32:
     return np.asarray(cv2.remap(src, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
+def _planes(src: F32, u: F32, v: F32) -> tuple[F32, ...]:
+    """``src`` (Ny, Nx, k) at mesh points u, v, as k arrays."""
+    return tuple(np.asarray(c, np.float32) for c in cv2.split(_remap(src, u, v)))
+
+
 def pixel_map(surface: Surface, pinhole: Pinhole) -> PixelMap:
     """The exact map of what ``pinhole`` sees of ``surface``."""
     surface, g = without_overlap(surface, pinhole)
@@ -308,19 +324,26 @@ def pixel_map(surface: Surface, pinhole: Pinhole) -> PixelMap:
     k, far = np.float32(1 / STEP_MM), np.float32(40)
     tu = np.clip((table[0] - np.float32(surface.x0_mm)) * k, -far, nx + far)
     tv = np.clip((table[1] - np.float32(surface.y0_mm)) * k, -far, ny + far)
-    g = g * np.float32(1 / STEP_MM)
+    g *= k
     a, b, c, d, det = _jacobian(g)
-    inverse = np.asarray(np.dstack([d, -b, -c, a]) / np.maximum(det, MIN_STRETCH)[..., None], np.float32)
-    su, sv = cv2.split(_remap(g, tu, tv))
-    u, v = tu - su, tv - sv
+    np.maximum(det, np.float32(MIN_STRETCH), out=det)
+    inverse = np.asarray(cv2.merge([d / det, -b / det, -c / det, a / det]), np.float32)
+    u, v = _planes(g, tu, tv)
+    np.subtract(tu, u, out=u)
+    np.subtract(tv, v, out=v)
     for turn in range(4):
-        su, sv = cv2.split(_remap(g, u, v))
-        ru, rv = u + su - tu, v + sv - tv
+        ru, rv = _planes(g, u, v)
+        ru += u
+        ru -= tu
+        rv += v
+        rv -= tv
         if max(float(np.abs(r[::3, ::3]).max()) for r in (ru, rv)) < _CLOSE_MM / STEP_MM:
             break
         if turn < 2:
-            m = cv2.split(_remap(inverse, u, v))
-        u -= m[0] * ru + m[1] * rv
-        v -= m[2] * ru + m[3] * rv
-    page = np.dstack([u * np.float32(STEP_MM) + np.float32(surface.x0_mm), v * STEP_MM + np.float32(surface.y0_mm)])
-    return PixelMap(page.astype(np.float32), (w, h), surface.size_mm, pinhole, surface, g * np.float32(STEP_MM))
+            m = _planes(inverse, u, v)
+        u -= m[0] * ru
+        u -= m[1] * rv
+        v -= m[2] * ru
+        v -= m[3] * rv
+    page = cv2.merge([u * np.float32(STEP_MM) + np.float32(surface.x0_mm), v * STEP_MM + np.float32(surface.y0_mm)])
+    return PixelMap(np.asarray(page, np.float32), (w, h), surface.size_mm, pinhole, surface, g * np.float32(STEP_MM))

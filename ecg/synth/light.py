@@ -196,7 +196,7 @@ def _contact_shadow(pm: PixelMap, lighting: Lighting, on: F32) -> F32:
     """How dark the table is beside the sheet, 0..1 (gh, gw): the edge's own height throws it."""
     small = (on.shape[1] // 2, on.shape[0] // 2)
     cover = cv2.resize(on, small, interpolation=cv2.INTER_AREA)
-    scale = pm.scale_px_per_mm() / (2 * STRIDE_PX)  # pixels of the small picture a millimetre
+    scale = pm.scale_px_per_mm / (2 * STRIDE_PX)  # pixels of the small picture a millimetre
     out = cv2.GaussianBlur(cover, (0, 0), float(np.clip(2.0 * scale, 0.8, 8))) * np.float32(0.35)
     if lighting.lamps:
         lamp = lighting.lamps[0]

@@ -150,10 +150,14 @@ def draw_paper(
     grid = paper.grid
     base = np.asarray(paper.base_rgb, dtype=np.float32)
     canvas = Canvas(np.empty((h, w, 3), dtype=np.uint8), px_per_mm, origin_mm)
-    canvas.rgb[:] = np.repeat(np.rint(base * 255.0).astype(np.uint8)[None], w, axis=0)
+    blank = np.repeat(np.rint(base * 255.0).astype(np.uint8)[None], w, axis=0)
     x0, x1 = (int(v) for v in np.clip(np.rint(canvas.x_px(np.array(grid.area_mm[0::2]))), 0, w))
     y0, y1 = (int(v) for v in np.clip(np.rint(canvas.y_px(np.array(grid.area_mm[1::2]))), 0, h))
-    if grid.kind != "none" and x1 > x0 and y1 > y0:
+    if grid.kind == "none" or x1 <= x0 or y1 <= y0:
+        canvas.rgb[:] = blank
+    else:
+        canvas.rgb[:y0], canvas.rgb[y1:] = blank, blank
+        canvas.rgb[y0:y1, :x0], canvas.rgb[y0:y1, x1:] = blank[:x0], blank[x1:]
         x = _axis(grid, x1 - x0, px_per_mm, grid.x0_mm - origin_mm[0] - x0 / px_per_mm, rng)
         y = _axis(grid, y1 - y0, px_per_mm, grid.y0_mm - origin_mm[1] - y0 / px_per_mm, rng)
         tint = base * np.asarray(grid.tint_rgb, dtype=np.float32)
@@ -164,7 +168,7 @@ def draw_paper(
 
 
 def finish_paper(rgb: U8, paper: PaperStyle, rng: np.random.Generator) -> U8:
-    """Grain, and a copier's work, over the printed page (H, W, 3)."""
+    """Grain, and a copier's work, over the printed page (H, W, 3), which may change in place."""
     if paper.copy:
         rgb = _copied(rgb, paper, rng)
     if paper.grain:
@@ -173,17 +177,16 @@ def finish_paper(rgb: U8, paper: PaperStyle, rng: np.random.Generator) -> U8:
 
 
 def _grained(rgb: U8, grain: float, rng: np.random.Generator) -> U8:
-    """Fibres: one tile of noise (soft and fine), laid over the page at a random phase."""
+    """Fibres: one tile of noise (soft and fine), repeated over the page; changes ``rgb``."""
     tile = rng.normal(0.0, 1.0, (256, 256)).astype(np.float32)
     tile = tile + 2.5 * cv2.GaussianBlur(tile, (0, 0), 2.0, borderType=cv2.BORDER_REFLECT)
     darker = np.clip(np.rint((tile + 2.0) * (grain / 1.3)), 0, 60).astype(np.uint8)
     h, w = rgb.shape[:2]
     row = np.tile(cv2.cvtColor(darker, cv2.COLOR_GRAY2RGB), (1, w // 256 + 1, 1))[:, :w]
-    out = np.empty_like(rgb)
     for top in range(0, h, 256):
         band = rgb[top : top + 256]
-        cv2.subtract(band, row[: len(band)], dst=out[top : top + 256])
-    return out
+        cv2.subtract(band, row[: len(band)], dst=band)
+    return rgb
 
 
 def _copied(rgb: U8, paper: PaperStyle, rng: np.random.Generator) -> U8:

@@ -113,9 +113,18 @@ def smooth_noise(shape: tuple[int, int], cell: float, rng: np.random.Generator) 
     coarse = rng.uniform(-1, 1, (ny, nx)).astype(np.float32)
     # Sample at a random phase, so that the lattice of the noise never lies on the frame.
     phase = rng.uniform(0.5, 1.5, 2)
-    m = np.array([[1 / cell, 0, phase[0]], [0, 1 / cell, phase[1]]], np.float64)
+    # What varies slowly is sampled at every ``f``-th place (four or more a cell), then enlarged: that is quick.
+    f = min(max(int(cell / 4), 1), 16)
+    pad = 2 if f > 1 else 0
+    first = (f - 1) / 2 - pad * f
+    m = np.array([[f / cell, 0, phase[0] + first / cell], [0, f / cell, phase[1] + first / cell]], np.float64)
+    size = (-(-shape[1] // f) + 2 * pad, -(-shape[0] // f) + 2 * pad)
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(coarse, m, (shape[1], shape[0]), flags=flags, borderMode=cv2.BORDER_REFLECT_101))
+    noise = cv2.warpAffine(coarse, m, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    if f > 1:
+        noise = cv2.resize(noise, (size[0] * f, size[1] * f), interpolation=cv2.INTER_CUBIC)
+        noise = noise[pad * f : pad * f + shape[0], pad * f : pad * f + shape[1]]
+    return np.asarray(noise, np.float32)
 
 
 def _across(x: F32, y: F32, size_mm: tuple[float, float], angle_deg: float, offset: float) -> F32:
@@ -157,19 +166,22 @@ def _facet_tile(variant: int) -> F32:
     subdiv = cv2.Subdiv2D((-rim, -rim, _TILE + 3 * rim, _TILE + 3 * rim))
     subdiv.insert([(float(x), float(y)) for x, y in points])
     index = {(float(x), float(y)): h for (x, y), h in zip(points, heights, strict=True)}
-    tile = np.zeros((_TILE, _TILE), np.float32)
-    gx, gy = np.meshgrid(np.arange(_TILE, dtype=np.float32), np.arange(_TILE, dtype=np.float32))
+    triangles = np.asarray(subdiv.getTriangleList(), np.float32).reshape(-1, 3, 2)
+    corners = [[index.get((float(x), float(y))) for x, y in t] for t in triangles]
+    inner = [all(h is not None for h in z) for z in corners]  # the others have a corner of the frame
+    triangles = triangles[inner]
+    z = np.array([c for c, ok in zip(corners, inner, strict=True) if ok], np.float64)
+    equations = np.concatenate([triangles, np.ones((len(triangles), 3, 1))], axis=2, dtype=np.float64)
+    planes = np.vstack([np.zeros(3), np.linalg.solve(equations, z[..., None])[..., 0]])
     label = np.zeros((_TILE, _TILE), np.int32)
-    planes = [(0.0, 0.0, 0.0)]
-    for t in np.asarray(subdiv.getTriangleList()).reshape(-1, 3, 2):
-        z = [index.get((float(x), float(y))) for x, y in t]
-        if any(h is None for h in z):  # a corner of the frame, not a point
-            continue
-        planes.append(tuple(np.linalg.solve(np.column_stack([t, np.ones(3)]), np.array(z, float))))
-        cv2.fillConvexPoly(label, np.round(t).astype(np.int32), len(planes) - 1)
-    p = np.array(planes, np.float32)
-    tile = p[label, 0] * gx + p[label, 1] * gy + p[label, 2]
-    return np.asarray(tile * np.float32(_CELL / np.sqrt((p[label, :2] ** 2).sum(axis=-1).mean()) / _CELL**2))
+    for k, t in enumerate(np.round(triangles).astype(np.int32), start=1):
+        cv2.fillConvexPoly(label, t, k)
+    area = np.bincount(label.reshape(-1), minlength=len(planes))
+    rms = np.sqrt((area * (planes[:, :2] ** 2).sum(axis=1)).sum() / label.size)
+    p = (planes / (rms * _CELL)).astype(np.float32)
+    at = np.arange(_TILE, dtype=np.float32)
+    tile = p[:, 0][label] * at + p[:, 1][label] * at[:, None] + p[:, 2][label]
+    return np.asarray(tile, np.float32)
 
 
 def _facets(x: F32, y: F32, cell_mm: float, rng: np.random.Generator) -> F32:

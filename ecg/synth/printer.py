@@ -131,7 +131,7 @@ def _draw_traces(canvas: Canvas, style: PageStyle, traces: tuple[TraceTruth, ...
         for x, y in lines:
             add_stroke(acc, canvas.x_px(x), canvas.y_px(y) - top, pen.width_mm * px)
         thin = _ink_strength(canvas, style, lines, rng)
-        canvas.lay(coverage(acc), 0, top, pen.rgb, pen.alpha, thin)
+        canvas.lay(coverage(acc, thin), 0, top, pen.rgb, pen.alpha)
 
 
 def _runs(traces: list[TraceTruth], join: bool) -> list[tuple[F64, F64]]:
