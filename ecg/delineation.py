@@ -22,7 +22,9 @@ from ecg.delineation_beats import (
     Indices,
     bridged,
     find_qrs,
+    hann,
     slopes,
+    smoothed,
     sort_beats,
     windows,
     without_impulses,
@@ -47,6 +49,7 @@ AFTER_S: Final = 0.9
 MIN_CONFIDENCE: Final = 0.15  # samples below count as not printed
 P_LIKE: Final = 0.65  # the median likeness that P waves must have; below, they aren't in step with QRS
 P_IN_T_S: Final = 0.03  # P may begin this much before the T before it ends
+IN_STEP_S: Final = 0.008  # columns whose QRS begin this near each other are in step
 LOWEST_FS_HZ: Final = 400.0
 SEARCH_S: Final = 0.04  # a single beat's marks lie this near the median beat's
 
@@ -61,6 +64,7 @@ class Delineation:
     them; ``marks_s`` (9,) rel, global; ``scatter_s`` (9,) how far apart the leads that decide a global mark are;
     ``lead_beats`` (12,) how many beats each median has. NaN where there is no such wave or it isn't known.
     ``p_likeness``: median correlation of the beats' P waves with each other's median; ``no_p`` says why P isn't marked.
+    ``noise_mv``: standard deviation of what is faster than 30 ms and no QRS, median over the leads.
     """
 
     fs_hz: float
@@ -78,6 +82,7 @@ class Delineation:
     lead_beats: NDArray[np.int64]
     p_likeness: float = 0.0
     no_p: str = "no P wave seen"
+    noise_mv: float = 0.0
 
     def interval_s(self, first: int, last: int) -> float:
         """Time between two global marks, NaN where one isn't known."""
@@ -106,7 +111,7 @@ def delineate(mv: NDArray[np.floating], fs_hz: float, confidence: NDArray[np.flo
         return _nothing(fs_hz)
     premature = _premature(beats)
     used = _used(beats.usual, premature)
-    beats, rows, count = _median_beats(x, beats, used, fs_hz)
+    x, beats, rows, count = _median_beats(x, beats, used, fs_hz)
     return _delineated(x, beats, premature, used, rows, count, fs_hz)
 
 
@@ -148,30 +153,68 @@ def _used(usual: Flags, premature: Flags) -> Flags:
     return in_time if in_time.sum() >= max(0.5 * usual.sum(), 1) else usual
 
 
-def _median_beats(x: F64, beats: Beats, used: Flags, fs_hz: float) -> tuple[Beats, F64, NDArray[np.int64]]:
-    """Median beat of each lead (12, t) on a level baseline, and of how many beats (12,); columns without a common
-    lead are first tied together at their QRS onsets."""
+def _median_beats(x: F64, beats: Beats, used: Flags, fs_hz: float) -> tuple[F64, Beats, F64, NDArray[np.int64]]:
+    """The signal with its columns tied together, the beats as they lie then, the median beat of each lead (12, t) on
+    a level baseline, and of how many beats it is (12,)."""
     zero = round(BEFORE_S * fs_hz)
-    groups = np.unique(beats.group[used])
-    if len(groups) > 1:
-        at = beats.at.copy()
-        for g in groups:
-            mine = used & (beats.group == g)
-            rows, _ = _averaged(x, beats.at[mine], fs_hz)
-            onset, _ = global_qrs(rows, zero, fs_hz)
-            if np.isfinite(onset):
-                at[beats.group == g] += round(onset) - zero + round(0.04 * fs_hz)
-        beats = replace(beats, at=at)
-    rows, _ = _averaged(x, beats.at[used], fs_hz)
+    beats = _tied_beats(x, beats, used, fs_hz)
+    rows, take = _averaged(x, beats.at[used], fs_hz)
+    shift = _column_shifts(rows, take, fs_hz)
+    if shift.any():
+        x = _moved(x, shift)
+        rows, _ = _averaged(x, beats.at[used], fs_hz)
     onset, _ = global_qrs(rows, zero, fs_hz)
     onset = onset if np.isfinite(onset) else zero - 0.04 * fs_hz
     flat = _levelled(x, beats.at[beats.usual], round(onset) - zero, fs_hz)
-    rows, count = _averaged(flat, beats.at[used], fs_hz)
-    return beats, rows, count
+    rows, take = _averaged(flat, beats.at[used], fs_hz)
+    return x, beats, rows, take.sum(axis=0)
 
 
-def _averaged(x: F64, at: Indices, fs_hz: float) -> tuple[F64, NDArray[np.int64]]:
-    """Median over beats (12, t) of the windows about ``at``, and how many beats each lead has.
+def _tied_beats(x: F64, beats: Beats, used: Flags, fs_hz: float) -> Beats:
+    """Beats of columns without a common lead, moved so that QRS begins at the same time before every fiducial."""
+    groups = np.unique(beats.group[used])
+    if len(groups) < 2:
+        return beats
+    zero, at = round(BEFORE_S * fs_hz), beats.at.copy()
+    for g in groups:
+        rows, _ = _averaged(x, beats.at[used & (beats.group == g)], fs_hz)
+        onset, _ = global_qrs(rows, zero, fs_hz)
+        if np.isfinite(onset):
+            at[beats.group == g] += round(onset) - zero + round(0.04 * fs_hz)
+    return replace(beats, at=at)
+
+
+def _column_shifts(rows: F64, take: Flags, fs_hz: float) -> Indices:
+    """By how many samples each lead (12,) lies later than the others, from the QRS onsets of its column.
+
+    Columns of a page may be out of step by what was misread of their start. Leads of one column share their beats
+    (``take`` (b, 12)); differences that anatomy may explain are left alone, and single leads are.
+    """
+    zero, shift = round(BEFORE_S * fs_hz), np.zeros(len(rows), np.int64)
+    columns: dict[bytes, list[int]] = {}
+    for lead in np.flatnonzero(take.any(axis=0)):
+        columns.setdefault(take[:, lead].tobytes(), []).append(int(lead))
+    together = [leads for leads in columns.values() if len(leads) > 1]
+    if len(together) < 2:
+        return shift
+    onsets = [global_qrs(rows[leads], zero, fs_hz)[0] for leads in together]
+    known = [v for v, leads in zip(onsets, together, strict=True) for _ in leads if np.isfinite(v)]
+    for onset, leads in zip(onsets, together, strict=True):
+        if np.isfinite(onset):
+            off = onset - float(np.median(known))
+            shift[leads] = round(off - np.clip(off, -IN_STEP_S * fs_hz, IN_STEP_S * fs_hz))
+    return shift
+
+
+def _moved(x: F64, shift: Indices) -> F64:
+    """Each lead (12, n) earlier by its shift in samples; NaN where nothing is known."""
+    index = np.arange(x.shape[1])[None, :] + shift[:, None]
+    moved = np.take_along_axis(x, np.clip(index, 0, x.shape[1] - 1), axis=1)
+    return np.where((index >= 0) & (index < x.shape[1]), moved, np.nan)
+
+
+def _averaged(x: F64, at: Indices, fs_hz: float) -> tuple[F64, Flags]:
+    """Median over beats (12, t) of the windows about ``at``, and which beats it is made of (b, 12).
 
     Beats whose P, QRS and T are not all seen are left out where a lead has others: their ends would leave steps.
     """
@@ -179,10 +222,10 @@ def _averaged(x: F64, at: Indices, fs_hz: float) -> tuple[F64, NDArray[np.int64]
     zero = round(BEFORE_S * fs_hz)
     inner = np.isfinite(pieces[:, :, zero - round(0.22 * fs_hz) : zero + round(0.36 * fs_hz)]).all(axis=2)
     seen = np.isfinite(pieces[:, :, zero - round(0.06 * fs_hz) : zero + round(0.1 * fs_hz)]).all(axis=2)
-    take = np.where(inner.any(axis=0), inner, seen)
+    take = np.asarray(np.where(inner.any(axis=0), inner, seen))
     rows = nan_median(np.where(take[:, :, None], pieces, np.nan), 0)
     level = nan_median(rows[:, zero - round(0.1 * fs_hz) : zero - round(0.05 * fs_hz)], 1)
-    return rows - np.where(np.isfinite(level), level, 0.0)[:, None], take.sum(axis=0)
+    return rows - np.where(np.isfinite(level), level, 0.0)[:, None], take
 
 
 def _levelled(x: F64, at: Indices, onset: int, fs_hz: float) -> F64:
@@ -214,10 +257,18 @@ def _delineated(
     if no_p:
         lead_marks[:, : P_OFF + 1] = marks[: P_OFF + 1] = scatter[: P_OFF + 1] = np.nan
     beat_marks = _beat_marks(x, beats, rows, lead_marks, marks, fair, zero, fs_hz)
+    noise_mv = _noise_mv(x, fs_hz)
     return Delineation(
         fs_hz, beats.at / fs_hz, beats.usual, beats.whole, premature, used, beat_marks, rows, -zero / fs_hz,
-        (lead_marks - zero) / fs_hz, (marks - zero) / fs_hz, scatter / fs_hz, count, likeness, no_p,
+        (lead_marks - zero) / fs_hz, (marks - zero) / fs_hz, scatter / fs_hz, count, likeness, no_p, noise_mv,
     )  # fmt: skip
+
+
+def _noise_mv(x: F64, fs_hz: float) -> float:
+    """Robust standard deviation of what is faster than 30 ms, median over the leads (QRS is too short to count)."""
+    fast = np.abs(x - smoothed(x, hann(0.03, fs_hz)))
+    each = 1.4826 * nan_median(fast, 1)
+    return float(nan_median(each[:, None], 0)[0])
 
 
 def _usual_rr(beats: Beats, used: Flags, fs_hz: float) -> float:

@@ -224,12 +224,13 @@ def sort_beats(slope: F64, at: Indices, fs_hz: float) -> Beats:
 
 def _relative_size(pieces: F64, template: F64) -> F64:
     """How large each beat is beside the dominant one (b,), by what its slopes add up to, over the leads it has."""
-    whole = _whole(pieces)
+    whole = _whole(pieces) & template.any(axis=1)
     mine = np.where(whole[:, :, None], pieces, 0.0)
     mine = mine - np.where(whole, mine.mean(axis=2), 0.0)[:, :, None]
     size = (np.ptp(np.cumsum(mine, axis=2), axis=2) ** 2).sum(axis=1)
     typical = np.ptp(np.cumsum(template - template.mean(axis=1, keepdims=True), axis=1), axis=1) ** 2
-    return np.asarray(np.sqrt(size / np.maximum(whole.astype(np.float64) @ typical, 1e-12)))
+    wanted = whole.astype(np.float64) @ typical
+    return np.asarray(np.where(wanted > 0, np.sqrt(size / np.maximum(wanted, 1e-12)), 1.0))
 
 
 def _groups(whole: Flags) -> Indices:
@@ -280,7 +281,8 @@ def _shifted(slope: F64, at: Indices, template: F64, fs_hz: float) -> tuple[Indi
     pieces = windows(slope, at, first, last)
     size = template.shape[1]
     part = np.lib.stride_tricks.sliding_window_view(pieces, size, axis=2)  # (b, L, lags, t)
-    whole = np.asarray(np.isfinite(part).all(axis=3))
+    known = template.any(axis=1)  # leads that no usual beat has yet don't count
+    whole = np.asarray(np.isfinite(part).all(axis=3)) & known[None, :, None]
     x = np.where(whole[..., None], part, 0.0)
     product = np.einsum("blkt,lt->bk", x, template)
     own = np.einsum("blkt,blkt->bk", x, x)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ecg.delineation_beats import F64, Flags, hann, smoothed
 
+SLOPE_S: Final = (0.012, 0.024)  # smoothing of a lead's slope; the longer where noise decides
 QUIET_S: Final = 0.012  # a QRS begins and ends where the lead is quiet for this long
 QUIET_SHARE: Final = 0.04  # of the lead's steepest slope: less is quiet
 FLOOR_MV_PER_S: Final = 1.0
@@ -108,21 +109,25 @@ def steep_part(rows: F64, at: int, fs_hz: float) -> tuple[int, int]:
 
 def qrs_bounds(rows: F64, core: tuple[int, int], fs_hz: float) -> tuple[F64, F64]:
     """QRS onset and end (R,) of each row. ``core`` (first, last sample) is where the leads together are steep."""
-    slope = np.abs(row_slopes(rows, fs_hz))
     n, one = rows.shape[1], np.ones(len(rows))
-    known = np.isfinite(slope)
     middle, reach = (core[0] + core[1]) // 2, max((core[1] - core[0]) // 2, round(0.04 * fs_hz))
-    steepest = _steepest(slope[:, max(middle - reach, 0) : middle + reach + 1])
-    wide = between(n, one * (core[0] - 0.01 * fs_hz), one * (core[1] + 0.02 * fs_hz)) & known
+    before_qrs = between(n, one * (core[0] - 0.3 * fs_hz), one * (core[0] - 0.01 * fs_hz))
+    slope, steepest, threshold = np.empty_like(rows), np.zeros(len(rows)), np.full(len(rows), np.inf)
+    todo = np.arange(len(rows))
+    for length_s in SLOPE_S:  # noisy leads again, smoother
+        slope[todo] = np.abs(row_slopes(rows[todo], fs_hz, length_s))
+        steepest[todo] = _steepest(slope[todo, max(middle - reach, 0) : middle + reach + 1])
+        noise = resting(slope[todo], before_qrs[todo], max(round(0.03 * fs_hz), 1))
+        threshold[todo] = np.maximum(QUIET_SHARE * steepest[todo], np.maximum(NOISE_FACTOR * noise, FLOOR_MV_PER_S))
+        todo = todo[NOISE_FACTOR * noise > QUIET_SHARE * steepest[todo]]
+        if not len(todo):
+            break
+    length = max(round(QUIET_S * fs_hz), 1)
+    wide = between(n, one * (core[0] - 0.01 * fs_hz), one * (core[1] + 0.02 * fs_hz)) & np.isfinite(slope)
     with np.errstate(invalid="ignore"):
         steep = wide & (slope >= 0.25 * steepest[:, None])
+        quiet = slope < threshold[:, None]
     begin, end = first_true(steep), last_true(steep)
-    before_qrs = between(n, one * (core[0] - 0.3 * fs_hz), one * (core[0] - 0.01 * fs_hz))
-    noise = resting(slope, before_qrs, max(round(0.03 * fs_hz), 1))
-    floor = np.maximum(NOISE_FACTOR * noise, FLOOR_MV_PER_S)
-    length = max(round(QUIET_S * fs_hz), 1)
-    with np.errstate(invalid="ignore"):
-        quiet = slope < np.maximum(QUIET_SHARE * steepest, floor)[:, None]
     runs = _runs(quiet, length)
     before = runs & between(n, one * (core[0] - 0.07 * fs_hz), begin - length + 1)
     after = runs & between(n, end, one * (core[1] + 0.09 * fs_hz))

@@ -80,6 +80,16 @@ def test_gain_does_not_matter() -> None:
     np.testing.assert_allclose(one.marks_s, two.marks_s, atol=0.012)
 
 
+def test_columns_out_of_step_are_tied_together() -> None:
+    spec, record = heart(1)
+    mv = as_3x4(record.mv)
+    mv[6:9] = np.roll(mv[6:9], 12, axis=1)  # V1 to V3 read 24 ms late
+    found = delineate(mv, FS_HZ)
+    assert found.interval_s(QRS_ON, QRS_OFF) == pytest.approx(spec.qrs_s, abs=0.025)
+    chest = found.lead_marks_s[6:9, QRS_ON] - np.nanmedian(found.lead_marks_s[:, QRS_ON])
+    assert np.abs(chest).max() < 0.016
+
+
 @pytest.mark.parametrize("fs_hz", [125.0, 250.0, 1000.0, 2000.0])
 def test_other_rates(fs_hz: float) -> None:
     rng = np.random.default_rng(1)

@@ -118,6 +118,13 @@ def test_less_confidence_and_less_resolution_widen_the_error() -> None:
     assert by_name(half)["qt"].value is not None
 
 
+def test_noise_widens_the_error() -> None:
+    mv = beat(found_in(2)[0]).mv
+    noisy = mv + np.random.default_rng(0).normal(0, 0.03, mv.shape)
+    clean, rough = by_name(measure(signal(mv))), by_name(measure(signal(noisy)))
+    assert rough["qt"].error > 1.3 * clean["qt"].error  # type: ignore[operator]
+
+
 @pytest.mark.parametrize("axis_deg", [-60.0, 0.0, 75.0, 120.0])
 def test_axis(axis_deg: float) -> None:
     rng = np.random.default_rng(5)
