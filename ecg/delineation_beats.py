@@ -281,7 +281,7 @@ def _shifted(slope: F64, at: Indices, template: F64, fs_hz: float) -> tuple[Indi
     pieces = windows(slope, at, first, last)
     size = template.shape[1]
     part = np.lib.stride_tricks.sliding_window_view(pieces, size, axis=2)  # (b, L, lags, t)
-    known = template.any(axis=1)  # leads that no usual beat has yet don't count
+    known = np.asarray(template.any(axis=1))  # leads that no usual beat has yet don't count
     whole = np.asarray(np.isfinite(part).all(axis=3)) & known[None, :, None]
     x = np.where(whole[..., None], part, 0.0)
     product = np.einsum("blkt,lt->bk", x, template)
