@@ -181,7 +181,7 @@ PRESETS: Final = {
             height_px=336,
             width_px=336,
             weights="weights/clip-vit-l-14-336.safetensors",
-            lora=LoraConfig(rank=16, alpha=32, dropout=0.05, targets=("attn", "c_fc", "c_proj")),
+            lora=LoraConfig(rank=16, alpha=32, dropout=0.05, targets=("q_proj", "k_proj", "v_proj", "out_proj")),
         ),
         signal=SignalConfig(kind="dbeta", weights="weights/d-beta.pt"),
         text=TextConfig(kind="medcpt", weights="weights/MedCPT-Query-Encoder"),

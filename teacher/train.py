@@ -53,7 +53,11 @@ def train(task: Task) -> Path:
     signal = build_signal_encoder(config.signal)
     text = build_text_encoder(config.text)
     Source(config)
-    accelerator = Accelerator(mixed_precision=config.optim.precision, kwargs_handlers=kwargs)
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # accelerate joins CPU processes only if it is told
+        mixed_precision=config.optim.precision,
+        kwargs_handlers=kwargs,
+    )
     main = accelerator.is_main_process
     if main:
         _open_run(task)

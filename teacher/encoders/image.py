@@ -98,10 +98,11 @@ def add_lora(net: nn.Module, config: LoraConfig) -> None:
     peft = PeftConfig(
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=list(config.targets)
     )
-    try:
-        inject_adapter_in_model(peft, net)
-    except ValueError as error:  # peft: no module has such a name
-        raise InputError(f"lora.targets {config.targets}: {str(error).splitlines()[0]}") from error
+    names = [name for name, _ in net.named_modules()]
+    for target in config.targets:  # peft complains only if none of them is there
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            raise InputError(f"lora.targets {target!r}: the encoder has no such layer")
+    inject_adapter_in_model(peft, net)
     for name, parameter in net.named_parameters():
         parameter.requires_grad_("lora_" in name)
 

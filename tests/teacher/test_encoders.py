@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ecg.errors import InputError
-from teacher.config import ImageConfig, LoraConfig
+from teacher.config import ImageConfig, LoraConfig, preset
 from teacher.encoders.dbeta import OTHER_PARTS, DbetaSignalEncoder, DbetaSize
 from teacher.encoders.image import ClipImageEncoder, ReleasedEcgScan, SplitAttention, TimmImageEncoder
 from teacher.encoders.resnet import ResnetSignalEncoder
@@ -254,7 +254,17 @@ def test_only_the_adapters_train() -> None:
     for name, p in net.named_parameters():
         assert torch.equal(p, before[name]) != ("lora_" in name), name
     with pytest.raises(InputError, match="no_such_layer"):
-        ClipImageEncoder(replace(TEST_VIT, lora=replace(lora, targets=("no_such_layer",))))
+        ClipImageEncoder(replace(TEST_VIT, lora=replace(lora, targets=("q_proj", "no_such_layer"))))
+
+
+def test_papers_adapters_and_tower() -> None:
+    paper = replace(preset("paper").image, weights="")
+    tiny = ClipImageEncoder(replace(TEST_VIT, lora=paper.lora))
+    assert sum(p.requires_grad for p in tiny.parameters()) == 2 * len(paper.lora.targets) * 2
+    with torch.device("meta"):  # its real size, without its memory
+        net = ClipImageEncoder(replace(paper, lora=LoraConfig()))
+        assert sum(p.numel() for p in net.parameters()) == 304_293_888
+        assert (net.n_tokens, net.token_width, net.width) == (576, 1024, 768)
 
 
 def test_clip_weights_load_strictly(tmp_path: Path) -> None:
