@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ecg.page import F32, U8
 from ecg.synth.lens import Pinhole
-from ecg.synth.paper_shape import smooth_noise
+from ecg.synth.paper_shape import bell_noise, smooth_noise
 
 TILE = 1024
 TILE_PX_PER_MM = 3.0
@@ -67,23 +67,29 @@ def _stretched(rng: np.random.Generator, across: float, along: float) -> F32:
     )
 
 
+_SLOW = 4  # what varies over 20 samples or more is made this many times smaller, and enlarged
+
+
+def _enlarged(slow: F32) -> F32:
+    return np.asarray(cv2.resize(slow, (TILE, TILE), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
 def _wood(rng: np.random.Generator) -> F32:
-    y = np.arange(TILE, dtype=np.float32)[:, None] / TILE
-    rings = y * np.float32(rng.uniform(5, 16)) + smooth_noise((TILE, TILE), 420, rng) * np.float32(
-        rng.uniform(0.6, 2.5)
-    )
-    z = np.sin(rings * np.float32(2 * np.pi)) * np.float32(0.35)
-    z = z + _stretched(rng, 5, 260) * np.float32(0.35) + _stretched(rng, 1.6, 70) * np.float32(0.3)
-    pores = np.minimum(_stretched(rng, 1.3, 26) + np.float32(1.6), 0)
-    z = z + pores * np.float32(0.9) + smooth_noise((TILE, TILE), 300, rng) * np.float32(0.5)
+    n = TILE // _SLOW
+    rings = np.linspace(0, rng.uniform(5, 16), n, dtype=np.float32)[:, None]
+    rings = rings + smooth_noise((n, n), 420 / _SLOW, rng) * np.float32(rng.uniform(0.6, 2.5))
+    rings = np.sin(rings * np.float32(2 * np.pi)) * np.float32(0.35)
+    z = _enlarged(rings + smooth_noise((n, n), 300 / _SLOW, rng) * np.float32(0.5))
+    z += _stretched(rng, 5, 260) * np.float32(0.35)
+    z += _stretched(rng, 1.6, 70) * np.float32(0.3)
+    pores = _stretched(rng, 1.3, 26) + np.float32(1.6)
+    z += np.minimum(pores, 0, out=pores) * np.float32(0.9)
     if rng.random() < 0.4:  # planks
+        y = np.arange(TILE, dtype=np.float32)[:, None] / TILE
         plank = (y * rng.integers(2, 6)).astype(np.int32)
-        z = (
-            z
-            + rng.uniform(-0.6, 0.6, 8).astype(np.float32)[plank]
-            - (np.diff(plank, axis=0, prepend=0) > 0) * np.float32(3)
-        )
-    return np.asarray(z)
+        z += rng.uniform(-0.6, 0.6, 8).astype(np.float32)[plank]
+        z -= (np.diff(plank, axis=0, prepend=0) > 0) * np.float32(3)
+    return z
 
 
 def _cloth(rng: np.random.Generator) -> F32:
@@ -104,21 +110,21 @@ def _mat(rng: np.random.Generator) -> F32:
     for p in np.arange(0, TILE, pitch):
         z[int(p)] = 1
         z[:, int(p)] = 1
-    return np.asarray(z + _grain(rng) * np.float32(0.06))
-
-
-def _grain(rng: np.random.Generator) -> F32:
-    """White noise with standard deviation 1."""
-    return np.asarray((rng.random((TILE, TILE), dtype=np.float32) - np.float32(0.5)) * np.float32(np.sqrt(12)))
+    return np.asarray(z + bell_noise((TILE, TILE), rng) * np.float32(0.06))
 
 
 def _clouds(rng: np.random.Generator, grain: float, top: float = 220) -> F32:
-    z = _grain(rng) * np.float32(grain)
+    n = TILE // _SLOW
+    slow, fast = np.zeros((n, n), np.float32), bell_noise((TILE, TILE), rng) * np.float32(grain)
     cell, weight = top, 1.0
     while cell > 4:
-        z += smooth_noise((TILE, TILE), cell, rng) * np.float32(weight)
+        if cell > 5 * _SLOW:
+            slow += smooth_noise((n, n), cell / _SLOW, rng) * np.float32(weight)
+        else:
+            fast += smooth_noise((TILE, TILE), cell, rng) * np.float32(weight)
         cell, weight = cell / 3, weight * 0.6
-    return np.asarray(z)
+    fast += _enlarged(slow)
+    return fast
 
 
 @lru_cache(maxsize=40)
@@ -136,7 +142,9 @@ def _tile(kind: str, variant: int) -> U8:
     else:
         z = _clouds(rng, 1.0 if kind in ("dark", "desk") else 0.1, 700)
     low, high = np.quantile(z[::4, ::4], [0.002, 0.998])
-    return np.asarray(np.clip((z - low) / (high - low) * 255, 0, 255).astype(np.uint8))
+    z -= np.float32(low)
+    z *= np.float32(255 / (high - low))
+    return np.clip(z, 0, 255, out=z).astype(np.uint8)
 
 
 def _dull(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -286,20 +294,28 @@ def finger(rgb: U8, tip: F32, angle_rad: float, width_px: float, light: float, r
     mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
     cv2.fillPoly(mask, [np.round(hand - low).astype(np.int32)], 255)
     cv2.circle(mask, _at(tip - d * r - low), r, 255, -1)
-    deep = np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, 3))
-    roi = rgb[low[1] : high[1], low[0] : high[0]].astype(np.float32)
-    dark = cv2.GaussianBlur(np.roll(mask, (r // 3, r // 3), (0, 1)), (0, 0), r / 2.5).astype(np.float32)
-    roi *= (1 - dark * np.float32(0.45 / 255))[..., None]
-    round_ = np.sqrt(np.clip(deep / r, 0, 1))
-    skin = np.array(_SKIN[int(rng.integers(len(_SKIN)))], np.float32) * np.float32(light)
-    shaded = (
-        skin
-        * (np.float32(0.5) + np.float32(0.5) * round_ + smooth_noise(mask.shape, r, rng) * np.float32(0.05))[..., None]
-    )
+    area = rgb[low[1] : high[1], low[0] : high[0]]
+    under = cv2.multiply(area, cv2.cvtColor(_thrown_shadow(mask, r), cv2.COLOR_GRAY2RGB), scale=1 / 255)
+    shade = cv2.distanceTransform(mask, cv2.DIST_L2, 3)
+    shade = cv2.sqrt(np.minimum(shade, np.float32(r), out=shade)) * np.float32(0.5 / np.sqrt(r)) + np.float32(0.5)
+    skin = np.array(_SKIN[int(rng.integers(len(_SKIN)))]) * light
+    shade += smooth_noise(mask.shape, r, rng) * np.float32(0.05)
     nail = np.zeros_like(mask)
     cv2.ellipse(
         nail, _at(tip - low - d * r * 0.75), (int(r * 0.55), int(r * 0.45)), np.rad2deg(angle_rad), 0, 360, 255, -1
     )
-    shaded += (cv2.GaussianBlur(nail, (0, 0), 1.5).astype(np.float32) * np.float32(0.1))[..., None]
-    alpha = cv2.GaussianBlur(mask, (0, 0), 1.0).astype(np.float32)[..., None] * np.float32(1 / 255)
-    rgb[low[1] : high[1], low[0] : high[0]] = np.clip(roi + (shaded - roi) * alpha, 0, 255).astype(np.uint8)
+    shiny = cv2.GaussianBlur(nail, (0, 0), 1.5)
+    shaded = cv2.merge([cv2.addWeighted(shade, c, shiny, 0.1, 0, dtype=cv2.CV_8U) for c in skin.tolist()])
+    alpha = cv2.GaussianBlur(mask, (0, 0), 1.0) * np.float32(1 / 255)
+    area[:] = cv2.blendLinear(shaded, under, alpha, 1 - alpha)
+
+
+def _thrown_shadow(mask: U8, radius_px: int) -> U8:
+    """What a hand lets through of the light beside it, 255 = all."""
+    sigma, away = radius_px / 2.5, radius_px // 3
+    shrink = max(int(sigma / 3), 1)  # a wide blur of a small picture is a cheap blur
+    small = cv2.resize(mask, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
+    move = np.array([[1, 0, away / shrink], [0, 1, away / shrink]])
+    small = cv2.warpAffine(small, move, small.shape[1::-1])
+    soft = cv2.convertScaleAbs(cv2.GaussianBlur(small, (0, 0), sigma / shrink), alpha=-0.45, beta=255)
+    return np.asarray(cv2.resize(soft, mask.shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)

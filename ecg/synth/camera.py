@@ -10,7 +10,7 @@ import numpy as np
 
 from ecg.page import F32, LATTICE_MM, U8, Sheet
 from ecg.synth.backgrounds import background, finger
-from ecg.synth.develop import develop, moire
+from ecg.synth.develop import develop, moire, monitor
 from ecg.synth.lens import EDGE_NODES, STRIDE_PX, Pinhole, PixelMap, pixel_map, place
 from ecg.synth.light import LightField, light_field
 from ecg.synth.paper_shape import bend
@@ -168,10 +168,12 @@ def _sheet(pm: PixelMap, page: PrintedPage) -> Sheet:
     return Sheet(px.astype(np.float32), float(axes[0][0]), float(axes[1][0]))
 
 
-def _moire_over(rgb: U8, pm: PixelMap, pitch_mm: float, rng: np.random.Generator) -> U8:
-    h = rgb.shape[0]
-    x, y = (pm.dense(np.ascontiguousarray(pm.page_mm[..., k]), 0, h) for k in (0, 1))
-    return moire(rgb, x, y, pitch_mm, rng)
+def _moire_over(rgb: U8, pm: PixelMap, pitch_mm: float, rng: np.random.Generator) -> None:
+    """The page was on a monitor."""
+    shine, place, room = monitor(rng), pm.page_mm * np.float32(256 / pitch_mm), pm.room(2, _STRIP_ROWS)
+    for row0 in range(0, len(rgb), _STRIP_ROWS):
+        strip = rgb[row0 : row0 + _STRIP_ROWS]
+        moire(strip, pm.dense(place, row0, row0 + len(strip), room), shine)
 
 
 def _behind(shot: Shot, pm: PixelMap, pinhole: Pinhole, rng: np.random.Generator) -> U8:
@@ -198,7 +200,7 @@ def photograph(page: PrintedPage, shot: Shot, rng: np.random.Generator) -> Photo
     if shot.fingers:
         _add_fingers(rgb, pm, shot.fingers, dev.exposure, rng)
     if dev.moire_mm:
-        rgb = _moire_over(rgb, pm, dev.moire_mm, rng)
+        _moire_over(rgb, pm, dev.moire_mm, rng)
     rgb = develop(rgb, dev, rng)
     rgb.setflags(write=False)
     return Photograph(rgb, page, pm.page_to_photo, pm.photo_to_page, _sheet(pm, page), shot.condition)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ecg.page import F32, U8
+from ecg.synth.paper_shape import bell_noise
 
 _TILE_ROWS, _TILE_COLS = 512, 1536
 
@@ -48,19 +49,11 @@ class Development:
     mono: str = ""
 
 
-def _bell_noise(rng: np.random.Generator) -> F32:
-    """A tile of noise (rows, columns, 3) around 0 with standard deviation 1, near enough normal: sums of four bytes."""
-    r = rng.integers(0, 1 << 32, (_TILE_ROWS, _TILE_COLS, 3), dtype=np.uint32)
-    pairs = (r & np.uint32(0x00FF00FF)) + ((r >> np.uint32(8)) & np.uint32(0x00FF00FF))
-    fours = ((pairs & np.uint32(0xFFFF)) + (pairs >> np.uint32(16))).astype(np.float32)
-    return np.asarray((fours - np.float32(510)) * np.float32(1 / np.sqrt(4 * (256**2 - 1) / 12)))
-
-
 @lru_cache(maxsize=1)
 def _noise_parts() -> tuple[F32, F32]:
     """White noise and grain, mostly brightness, some colour; both with standard deviation 24."""
-    rng = np.random.default_rng(20240501)
-    fine, grain = _bell_noise(rng), _bell_noise(rng)
+    rng, shape = np.random.default_rng(20240501), (_TILE_ROWS, _TILE_COLS, 3)
+    fine, grain = bell_noise(shape, rng), bell_noise(shape, rng)
     grain = np.asarray(cv2.GaussianBlur(grain, (0, 0), 1.1), np.float32)
     fine = fine * np.float32(0.75) + fine[..., 1:2] * np.float32(0.65)
     grain = grain * np.float32(0.6) + grain[..., 1:2] * np.float32(0.8)
@@ -196,23 +189,25 @@ def monochrome(rgb: U8, dev: Development, rng: np.random.Generator) -> U8:
     return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
 
 
-def moire(rgb: U8, x_mm: F32, y_mm: F32, pitch_mm: float, rng: np.random.Generator) -> U8:
-    """A monitor's red, green and blue stripes seen through the camera's own pixels; (H, W) page mm of each pixel.
-
-    Sampling the stripes without a low-pass is what makes the bands; their depth stands for the lens's.
-    """
+def monitor(rng: np.random.Generator) -> tuple[U8, U8]:
+    """How a monitor's pixel shines, by place in 1/256 of it: its red, green and blue stripes (256, 3), and across
+    them (256,)."""
     depth = rng.uniform(0.05, 0.3)
     phase = np.arange(256) / 256 * 2 * np.pi
-    table = np.stack([1 - depth * (0.5 + 0.5 * np.cos(phase - 2.1 * c)) for c in range(3)], axis=1)
+    stripes = np.stack([1 - depth * (0.5 + 0.5 * np.cos(phase - 2.1 * c)) for c in range(3)], axis=1)
     rows = 1 - 0.6 * depth * (0.5 + 0.5 * np.cos(phase))
-    px = cv2.LUT(_phase(x_mm, pitch_mm)[..., None].repeat(3, axis=2), (table * 255).astype(np.uint8)[None])
-    out = cv2.multiply(rgb, px, scale=1 / 255)
-    row = cv2.LUT(_phase(y_mm, pitch_mm), (rows * 255).astype(np.uint8))
-    return np.asarray(cv2.multiply(out, cv2.merge([row, row, row]), scale=1 / 255), np.uint8)
+    return (stripes * 255).astype(np.uint8), (rows * 255).astype(np.uint8)
 
 
-def _phase(mm: F32, pitch_mm: float) -> U8:
-    return np.asarray((mm * np.float32(256 / pitch_mm)).astype(np.int64).astype(np.uint8))
+def moire(rgb: U8, place: F32, shine: tuple[U8, U8]) -> None:
+    """A monitor's pixels seen through the camera's own; ``place`` (H, W, 2): x and y in 1/256 monitor pixels.
+
+    Sampling the stripes without a low-pass is what makes the bands; their depth stands for the lens's. Changes rgb.
+    """
+    phase = place.astype(np.int32).astype(np.uint8)  # the lowest byte: where in the monitor's pixel
+    x, y = (cv2.extractChannel(phase, k) for k in (0, 1))
+    cv2.multiply(rgb, cv2.LUT(cv2.cvtColor(x, cv2.COLOR_GRAY2RGB), shine[0][None]), dst=rgb, scale=1 / 255)
+    cv2.multiply(rgb, cv2.cvtColor(cv2.LUT(y, shine[1]), cv2.COLOR_GRAY2RGB), dst=rgb, scale=1 / 255)
 
 
 def develop(rgb: U8, dev: Development, rng: np.random.Generator) -> U8:

@@ -7,6 +7,7 @@ All fields live on the grid of a ``PixelMap``.  A field has ``gain`` (gh, gw, 3)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -99,9 +100,15 @@ class _Relief:
     sy: F32
     nz: F32
 
-    def facing(self, x: F32, y: F32, z: F32) -> F32:
-        """Normal times the vector (x, y, z)."""
-        return np.asarray(self.nz * z - self.sx * x - self.sy * y)
+    def facing(self, rays: F32) -> F32:
+        """Normal times coarse vectors (h, w, 3), where that is positive (gh, gw)."""
+        x, y, z = (_upsampled(rays, axis, self.nz.shape) for axis in range(3))
+        z *= self.nz
+        x *= self.sx
+        z -= x
+        y *= self.sy
+        z -= y
+        return np.maximum(z, 0, out=z)
 
 
 def _coarse_mm(pm: PixelMap) -> F32:
@@ -118,9 +125,10 @@ def _rays(pm: PixelMap, at_mm: tuple[float, float, float]) -> tuple[F32, F32]:
     return np.dstack([dx * inv, dy * inv, inv * np.float32(at_mm[2])]), np.asarray(inv)
 
 
-def _upsampled(coarse: F32, shape: tuple[int, int]) -> tuple[F32, ...]:
-    full = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return tuple(np.asarray(c) for c in cv2.split(full))
+def _upsampled(coarse: F32, axis: int, shape: tuple[int, ...]) -> F32:
+    """One of the axes (0 x, 1 y, 2 z) of coarse vectors at all nodes."""
+    plane = np.ascontiguousarray(coarse[..., axis])
+    return np.asarray(cv2.resize(plane, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR))
 
 
 def _lit(pm: PixelMap, lamp: Lamp, relief: _Relief | None, centre_mm: tuple[float, float]) -> F32:
@@ -128,15 +136,16 @@ def _lit(pm: PixelMap, lamp: Lamp, relief: _Relief | None, centre_mm: tuple[floa
     at = _lamp_at(lamp, centre_mm)
     rays, inv = _rays(pm, at)
     rays = rays * (inv * inv * np.float32(lamp.strength * lamp.distance_mm**3 / at[2]))[..., None]
-    x, y, z = _upsampled(rays, pm.page_mm.shape[:2])
-    return z if relief is None else np.maximum(relief.facing(x, y, z), 0)
+    return _upsampled(rays, 2, pm.page_mm.shape) if relief is None else relief.facing(rays)
 
 
 def _on_mesh(pm: PixelMap, field: F32) -> F32:
     """A field of the surface's mesh seen at the nodes of the pixel map."""
-    u = (pm.page_mm[..., 0] - np.float32(pm.surface.x0_mm)) * np.float32(1 / STEP_MM)
-    v = (pm.page_mm[..., 1] - np.float32(pm.surface.y0_mm)) * np.float32(1 / STEP_MM)
-    return np.asarray(cv2.remap(field, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0,) * 4))
+    k = 1 / STEP_MM
+    to_mesh = np.array([[k, 0, -k * pm.surface.x0_mm], [0, k, -k * pm.surface.y0_mm]])
+    uv: Any = cv2.transform(pm.page_mm, to_mesh)
+    none: Any = None  # the first map holds u and v
+    return np.asarray(cv2.remap(field, uv, none, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
 
 
 def _crease_wear(pm: PixelMap, rng: np.random.Generator) -> F32:
@@ -165,8 +174,8 @@ _OUTLINES: dict[str, tuple[tuple[float, float], ...]] = {
 }
 
 
-def _shadow_mask(shape: tuple[int, int], shadow: Shadow, rng: np.random.Generator) -> F32:
-    """0..1 (gh, gw), drawn at half the grid's resolution: every shadow has a penumbra."""
+def _shadow(shape: tuple[int, int], shadow: Shadow, rng: np.random.Generator) -> F32:
+    """What a shadow leaves of the light, 0..1 (gh, gw), at half the grid's resolution: each has a penumbra."""
     small = (max(shape[1] // 2, 8), max(shape[0] // 2, 8))
     width = max(small)
     canvas = np.zeros(small[::-1], np.uint8)
@@ -189,11 +198,12 @@ def _shadow_mask(shape: tuple[int, int], shadow: Shadow, rng: np.random.Generato
     if shrink > 1:
         canvas = cv2.resize(canvas, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
     soft = cv2.GaussianBlur(canvas.astype(np.float32), (0, 0), sigma / shrink)
-    return np.asarray(cv2.resize(soft, shape[::-1], interpolation=cv2.INTER_LINEAR) * np.float32(1 / 255))
+    left = 1 - soft * np.float32(shadow.depth / 255)
+    return np.asarray(cv2.resize(left, shape[::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def _contact_shadow(pm: PixelMap, lighting: Lighting, on: F32) -> F32:
-    """How dark the table is beside the sheet, 0..1 (gh, gw): the edge's own height throws it."""
+    """What the sheet leaves of the light on the table beside it (gh, gw): the edge's own height throws a shadow."""
     small = (on.shape[1] // 2, on.shape[0] // 2)
     cover = cv2.resize(on, small, interpolation=cv2.INTER_AREA)
     scale = pm.scale_px_per_mm / (2 * STRIDE_PX)  # pixels of the small picture a millimetre
@@ -210,7 +220,7 @@ def _contact_shadow(pm: PixelMap, lighting: Lighting, on: F32) -> F32:
         moved = cv2.warpAffine(cover, np.array([[1, 0, dx], [0, 1, dy]]), small)
         blurred = cv2.GaussianBlur(moved, (0, 0), float(np.clip(0.35 * step * scale, 0.8, 8)))
         out = np.maximum(out, blurred * np.float32(0.35 * (1 - lighting.ambient) + 0.2))
-    return np.asarray(cv2.resize(out, on.shape[::-1], interpolation=cv2.INTER_LINEAR))
+    return np.asarray(cv2.resize(1 - out, on.shape[::-1], interpolation=cv2.INTER_LINEAR))
 
 
 def _middle_mm(pm: PixelMap) -> tuple[float, float]:
@@ -270,45 +280,52 @@ def _uneven(lighting: Lighting, shape: tuple[int, int], rng: np.random.Generator
     return np.asarray(cv2.resize(out, shape[::-1], interpolation=cv2.INTER_LINEAR))
 
 
-def _relief(pm: PixelMap, on: F32, rng: np.random.Generator) -> tuple[_Relief | None, F32]:
-    """The visible relief, and what creases do to the paper's own brightness (gh, gw)."""
+def _relief(pm: PixelMap, on: F32, wear: float, rng: np.random.Generator) -> tuple[_Relief | None, F32 | None]:
+    """The visible relief, and by what creases change the paper's own brightness (gh, gw)."""
     if not pm.surface.z_mm.any():
-        return None, np.zeros_like(on)
-    fields = np.dstack([pm.surface.slope, _crease_wear(pm, rng)])
-    sx, sy, wear = (np.asarray(c, np.float32) for c in cv2.split(_on_mesh(pm, fields)))
-    sx, sy = np.asarray(sx * on, np.float32), np.asarray(sy * on, np.float32)
-    nz = np.sqrt(np.maximum(1 - sx * sx - sy * sy, np.float32(0.05)))
-    return _Relief(sx, sy, nz), np.multiply(wear, on, dtype=np.float32)
+        return None, None
+    sx, sy = pm.surface.slope[..., 0], pm.surface.slope[..., 1]
+    lower = np.sqrt(np.maximum(1 - sx * sx - sy * sy, np.float32(0.05))) - 1  # the normal's height, less the table's
+    worn = _crease_wear(pm, rng) * np.float32(0.25 * wear)
+    fields = np.asarray(cv2.merge([sx, sy, lower, worn]), np.float32)
+    seen = [np.asarray(c, np.float32) for c in cv2.split(_on_mesh(pm, fields))]
+    for plane in seen:
+        plane *= on
+    for plane in seen[2:]:
+        plane += 1
+    return _Relief(*seen[:3]), seen[3]
 
 
 def light_field(pm: PixelMap, lighting: Lighting, rng: np.random.Generator) -> LightField:
     """The light on everything that the photo shows, 1 on average on the visible sheet."""
     shape = (pm.page_mm.shape[0], pm.page_mm.shape[1])
     on = pm.on_sheet.astype(np.float32)
-    relief, wear = _relief(pm, on, rng)
+    relief, worn = _relief(pm, on, lighting.wear, rng)
     centre = _middle_mm(pm)
-    planes = [np.full(shape, lighting.ambient * t, np.float32) for t in lighting.ambient_tint]
-    if relief is not None:  # a slope sees less of the sky
-        sky = relief.nz * np.float32(0.5) + np.float32(0.5)
-        planes = [p * sky for p in planes]
+    # A slope sees less of the sky.
+    sky = np.ones(shape, np.float32) if relief is None else relief.nz * np.float32(0.5) + np.float32(0.5)
+    planes = [sky * np.float32(lighting.ambient * t) for t in lighting.ambient_tint]
     shine = None
     for k, lamp in enumerate(lighting.lamps):
         lit = _lit(pm, lamp, relief, centre)
         for shadow in lighting.shadows if k == 0 else ():  # cast by the strongest lamp
-            lit *= 1 - _shadow_mask(shape, shadow, rng) * np.float32(shadow.depth)
-        planes = [p + lit * np.float32(t) for p, t in zip(planes, lamp.tint, strict=True)]
+            lit *= _shadow(shape, shadow, rng)
+        for plane, t in zip(planes, lamp.tint, strict=True):
+            cv2.scaleAdd(lit, t, plane, dst=plane)
         if lighting.gloss and k == 0:
             shine = _gloss(pm, lamp, relief, centre) * np.float32(lighting.gloss * lamp.strength) * on
     common = _uneven(lighting, shape, rng)
     if not on.all():
-        common *= 1 - _contact_shadow(pm, lighting, on) * (1 - on)
-    if relief is not None:
-        common *= 1 + wear * np.float32(0.25 * lighting.wear)
+        common *= np.maximum(_contact_shadow(pm, lighting, on), on)
+    if worn is not None:
+        common *= worn
     common *= np.float32(1 / _mean_light(planes, common, pm.on_sheet))
-    gain = cv2.merge([p * common for p in planes])
+    for plane in planes:
+        plane *= common
+    gain = np.asarray(cv2.merge(planes), np.float32)
     for stain in lighting.stains:
         gain *= np.where(pm.on_sheet[..., None], _stain(pm, stain, rng), 1)
-    return LightField(np.asarray(gain, np.float32), _added(shine, lighting, on, rng))
+    return LightField(gain, _added(shine, lighting, on, rng))
 
 
 def _mean_light(planes: list[F32], common: F32, on_sheet: NDArray[np.bool_]) -> float:
@@ -323,10 +340,9 @@ def _gloss(pm: PixelMap, lamp: Lamp, relief: _Relief | None, centre_mm: tuple[fl
     ex, ey, ez = (float(c) for c in pm.pinhole.eye_mm)
     half = _rays(pm, _lamp_at(lamp, centre_mm))[0] + _rays(pm, (ex, ey, ez))[0]
     half /= np.sqrt((half * half).sum(axis=2, keepdims=True))
-    x, y, z = _upsampled(half, pm.page_mm.shape[:2])
-    cos = z if relief is None else np.maximum(relief.facing(x, y, z), 0)
+    cos = _upsampled(half, 2, pm.page_mm.shape) if relief is None else relief.facing(half)
     for _ in range(5):
-        cos = cos * cos
+        cos *= cos
     return cos
 
 
