@@ -88,8 +88,8 @@ def recoloured(rgb: U8, rng: np.random.Generator) -> U8:
     elif kind < 0.2:
         out = out[..., ::-1]
     if rng.random() < 0.15:
-        out = cv2.GaussianBlur(np.ascontiguousarray(out), (0, 0), rng.uniform(0.4, 1.1))
+        out = np.asarray(cv2.GaussianBlur(np.ascontiguousarray(out), (0, 0), rng.uniform(0.4, 1.1)), np.uint8)
     if rng.random() < 0.15:
         noise = rng.normal(0, rng.uniform(2, 9), out.shape[:2])[..., None]
-        out = np.clip(out + noise, 0, 255)
+        out = np.clip(out + noise, 0, 255).astype(np.uint8)
     return np.ascontiguousarray(out, dtype=np.uint8)

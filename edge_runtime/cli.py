@@ -122,7 +122,7 @@ def scan(
 def demo(
     out: OutOption = Path("ecgscan-out"),
     bundle: BundleOption = None,
-    seed: Annotated[int, typer.Option(help="Another heart, page and photo.")] = 9,
+    seed: Annotated[int, typer.Option(help="Another heart, page and photo.")] = 1,
 ) -> None:
     """Render an example photo, read it, and compare the result with the truth."""
     with one_line_errors():

@@ -26,7 +26,7 @@ def reconciled(signal: EcgSignal) -> EcgSignal:
     for triad in TRIADS:
         rows = [LEAD_INDEX[lead] for lead, _ in triad]
         signs = np.array([sign for _, sign in triad], dtype=np.float32)
-        together = np.isfinite(mv[rows]).all(axis=0) & ~signal.filled[rows].any(axis=0)
+        together = np.asarray(np.isfinite(mv[rows]).all(axis=0) & ~signal.filled[rows].any(axis=0))
         for part in _runs(together):
             _project(mv, rows, signs, part)
     return EcgSignal(mv, signal.fs_hz, np.array(signal.confidence), np.array(signal.filled))

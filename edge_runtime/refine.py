@@ -44,7 +44,7 @@ def refined(photo: Photo, sheet: Sheet) -> Sheet:
 
 
 def _profiles(photo: Photo, sheet: Sheet) -> F32:
-    """Darkness across each node's stretch of vertical line (Ny, Nx, samples): the median along it, free of crossings."""
+    """Darkness across each node's stretch of line (Ny, Nx, samples): the median along it, free of crossings."""
     ny, nx = sheet.node_px.shape[:2]
     n = round(WINDOW_MM * PX_PER_MM)
     across = np.arange(-n, n + 1) / PX_PER_MM

@@ -84,9 +84,7 @@ def settings(
     return [replace(p, x_mm=float(x), y_mm=y_mm) for p, x in zip(parts, xs, strict=True)]
 
 
-def footer(
-    rng: np.random.Generator, page: tuple[float, float], y_mm: float, fonts: tuple[str, ...]
-) -> list[Item]:
+def footer(rng: np.random.Generator, page: tuple[float, float], y_mm: float, fonts: tuple[str, ...]) -> list[Item]:
     """A line of small print, right of the settings."""
     font = replace(random_font(rng, fonts, float(rng.uniform(1.4, 2.2))), spacing=0.0)
     text = words.pick(rng, ("{p}  {d}", "{p}", "Page 1 of 1", "Unconfirmed  {d}", "V2.1 SN {n}", "{p}  Loc: {n}"))
