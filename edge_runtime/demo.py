@@ -85,6 +85,6 @@ def picture(out_dir: Path, height_px: int = 520) -> U8:
     return np.asarray(np.hstack(sides), dtype=np.uint8)
 
 
-if __name__ == "__main__":  # python -m edge_runtime.demo OUT docs/demo.png, after ecgscan-edge demo --out OUT
+if __name__ == "__main__":  # python -m edge_runtime.demo OUT PICTURE.png, after ecgscan-edge demo --out OUT
     Path(sys.argv[2]).parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(sys.argv[2], picture(Path(sys.argv[1])))
