@@ -110,7 +110,7 @@ def fine_samples(shot: Photograph, rng: np.random.Generator, n: int) -> list[Fin
     if pose is None:  # nothing to find: still a view at some scale
         pose = (float(np.exp(rng.uniform(np.log(2.5), np.log(12)))), float(rng.uniform(-np.pi, np.pi)))
         pose = (min(pose[0], max(h, w) / 100), pose[1])
-    return [_fine_sample(shot, _random_view(shot, pose, rng), rng) for _ in range(n)]
+    return [_fine_sample(shot, _random_view(shot, pose, rng)) for _ in range(n)]
 
 
 def _random_view(shot: Photograph, pose: tuple[float, float], rng: np.random.Generator) -> View:
@@ -132,7 +132,7 @@ def _random_view(shot: Photograph, pose: tuple[float, float], rng: np.random.Gen
     return View(float(origin[0]), float(origin[1]), scale, angle, CROP_PX, CROP_PX)
 
 
-def _fine_sample(shot: Photograph, view: View, rng: np.random.Generator) -> FineSample:
+def _fine_sample(shot: Photograph, view: View) -> FineSample:
     centre = np.arange(CROP_CELLS) * FINE_STRIDE + (FINE_STRIDE - 1) / 2
     xy = view.to_photo(np.stack(np.meshgrid(centre, centre), axis=-1))
     flags = np.zeros((CROP_CELLS, CROP_CELLS, 3), np.uint8)

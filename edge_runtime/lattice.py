@@ -44,7 +44,7 @@ def unwrap_grid(grid: F32, paper: F32) -> Field | None:
     axes, residuals = [], []
     for axis in (0, 1):
         z = (grid[2 * axis] + 1j * grid[2 * axis + 1]).astype(np.complex64)
-        phase, residual = _unwrap(z, certainty, axis)
+        phase, residual = _unwrap(z, certainty)
         axes.append(phase / RAD_PER_MM)
         residuals.append(residual / RAD_PER_MM)
     mm = np.stack(axes, axis=-1)
@@ -53,17 +53,17 @@ def unwrap_grid(grid: F32, paper: F32) -> Field | None:
     return Field(mm.astype(np.float32), certainty.astype(np.float32), residual_mm)
 
 
-def _unwrap(z: NDArray[np.complex64], certainty: F32, axis: int) -> tuple[F64, F64]:
+def _unwrap(z: NDArray[np.complex64], certainty: F32) -> tuple[F64, F64]:
     """Unwrapped phase (h, w) rad and how far the measured phase lies off it (h, w) rad."""
     h, w = z.shape
     y, x = np.mgrid[0:h, 0:w].astype(np.float64)
     weight = certainty.astype(np.float64) ** 2
     unit = z / np.maximum(np.abs(z), 1e-6)
-    gx, gy = _mean_gradient(unit, weight, axis)
+    gx, gy = _mean_gradient(unit, weight)
     carrier = gx * x + gy * y
     for smoothing in (1.5, 0.0):
         rest = _solve(unit * np.exp(-1j * carrier), weight, smoothing)
-        carrier = _blend(carrier + rest, carrier, weight, (x, y))
+        carrier = _blend(carrier + rest, weight, (x, y))
     # Congruent with what was measured, where that is near the smooth surface; smoothed by certainty.
     off = np.angle(unit * np.exp(-1j * carrier))
     local = _normalised_blur(off, weight * np.exp(-((off / 1.2) ** 2)), 1.6)
@@ -84,7 +84,7 @@ def _smoothed(phase: F64, weight: F64, xy: tuple[F64, F64]) -> F64:
     return trend + narrow + np.exp(-differ / (NOISE_MM * RAD_PER_MM) ** 2) * (wide - narrow)
 
 
-def _mean_gradient(unit: NDArray[np.complexfloating], weight: F64, axis: int) -> tuple[float, float]:
+def _mean_gradient(unit: NDArray[np.complexfloating], weight: F64) -> tuple[float, float]:
     """Mean phase advance a cell along x and y, from the circular mean of neighbouring cells' differences."""
     wx, wy = weight[:, 1:] * weight[:, :-1], weight[1:] * weight[:-1]
     gx = np.angle(np.sum(unit[:, 1:] * np.conj(unit[:, :-1]) * wx))
@@ -158,7 +158,7 @@ def _least_squares(phase: F64, weight: F64, iterations: int = 60) -> F64:
     return np.asarray(f + shift)
 
 
-def _blend(solved: F64, carrier: F64, weight: F64, xy: tuple[F64, F64]) -> F64:
+def _blend(solved: F64, weight: F64, xy: tuple[F64, F64]) -> F64:
     """The solution where the grid is seen, a smooth continuation of it (a cubic polynomial) elsewhere."""
     smooth = _trend(solved, weight, xy)
     near = np.clip(cv2.GaussianBlur(weight, (0, 0), 4.0) * 4, 0, 1)
