@@ -72,6 +72,9 @@ def render(
     fonts: Annotated[list[str] | None, typer.Option(help="More TrueType files for printed text.")] = None,
     long_side_px: Annotated[tuple[int, int], typer.Option(help="Smallest and largest photographs.")] = (1000, 2600),
     strips: Annotated[int, typer.Option(help="Strips cut out of a photograph.")] = 4,
+    crops: Annotated[int, typer.Option(help="Crops for the fine finder out of a photograph.")] = 2,
+    unusual: Annotated[float, typer.Option(help="Share of pages at 50 mm/s or at 5, 20 or 10/5 mm/mV.")] = 0.0,
+    no_ecg: Annotated[float, typer.Option(help="Share of photographs that show no ECG.")] = 0.06,
     workers: Annotated[int, typer.Option()] = 1,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
@@ -80,7 +83,8 @@ def render(
     from distill.render import render as run
 
     config = RenderConfig(out, shards, first, data=tuple(data or ()), fonts=tuple(fonts or ()), workers=workers,
-                          seed=seed, long_side_px=long_side_px, strips_per_photo=strips)  # fmt: skip
+                          seed=seed, long_side_px=long_side_px, strips_per_photo=strips,
+                          fine_per_photo=crops, unusual_share=unusual, no_ecg_share=no_ecg)  # fmt: skip
     _told(lambda: run(config))
 
 

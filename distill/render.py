@@ -20,6 +20,7 @@ from ecg.synth.heart import beat, random_heart
 from ecg.synth.printer import blank_page, distractor_page, random_page
 from ecg.synth.truth import Photograph
 
+RecordPools = tuple[list[EcgRecord], list[EcgRecord]]  # true millivolts, unknown gain
 HELD_OUT_FOLDS = (9, 10)  # PTB-XL: 9 validates, 10 tests; neither is ever printed for training
 
 
@@ -40,6 +41,7 @@ class RenderConfig:
     seed: int = 0
     fonts: tuple[str, ...] = field(default=())
     long_side_px: tuple[int, int] = (1000, 2600)
+    unusual_share: float = 0.0  # pages printed on purpose at 50 mm/s, or at a gain other than 10 mm/mV
 
 
 def training_records(specs: Sequence[str]) -> list[EcgRecord]:
@@ -47,20 +49,24 @@ def training_records(specs: Sequence[str]) -> list[EcgRecord]:
     return [r for spec in specs for r in iter_records(spec) if r.fold not in HELD_OUT_FOLDS]
 
 
-def random_record(records: Sequence[EcgRecord], synthetic_share: float, rng: np.random.Generator) -> EcgRecord:
+def by_gain(records: Sequence[EcgRecord]) -> RecordPools:
+    """Records in true millivolts and those of unknown gain, apart."""
+    return [r for r in records if r.true_mv], [r for r in records if not r.true_mv]
+
+
+def random_record(pools: RecordPools, synthetic_share: float, rng: np.random.Generator) -> EcgRecord:
     """A real record, in plausible millivolts, or a synthetic one."""
-    if not records or rng.random() < synthetic_share:
+    true, rest = pools
+    if not (true or rest) or rng.random() < synthetic_share:
         return beat(random_heart(rng), duration_s=float(rng.uniform(10, 13)), rng=rng)
-    # By source's size, but true millivolts come up as often as all normalised ones.
-    true = [r for r in records if r.true_mv]
-    rest = [r for r in records if not r.true_mv]
+    # True millivolts come up somewhat more often than all normalised ones.
     pool = true if not rest or (true and rng.random() < 0.6) else rest
     record = pool[int(rng.integers(len(pool)))]
     return record if record.true_mv else with_plausible_gain(record, rng)
 
 
 def random_photograph(
-    records: Sequence[EcgRecord], config: RenderConfig, rng: np.random.Generator, long_side_px: int | None = None
+    records: RecordPools, config: RenderConfig, rng: np.random.Generator, long_side_px: int | None = None
 ) -> Photograph:
     """One photograph: mostly of an ECG, at times of plain grid paper, of another page or of no page at all."""
     if rng.random() < config.no_ecg_share:
@@ -70,8 +76,19 @@ def random_photograph(
         page = blank_page(rng) if kind < 0.6 else distractor_page(rng)
     else:
         record = random_record(records, config.synthetic_share, rng)
-        page = random_page(rng, record, fonts=config.fonts)
+        speed, gain, chest = unusual_scale(rng) if rng.random() < config.unusual_share else (None, None, None)
+        page = random_page(
+            rng, record, fonts=config.fonts, speed_mm_per_s=speed, gain_mm_per_mv=gain, chest_gain_mm_per_mv=chest
+        )
     return photograph(page, random_shot(rng, long_side_px=long_side_px), rng)
+
+
+def unusual_scale(rng: np.random.Generator) -> tuple[float, float, float | None]:
+    """Paper speed, limb gain and chest gain of which at least one is rare in clinics."""
+    gains: tuple[tuple[float, float | None], ...] = ((10.0, None), (5.0, None), (20.0, None), (10.0, 5.0))
+    gain, chest = gains[int(rng.choice(4, p=[0.25, 0.3, 0.3, 0.15]))]
+    speed = 50.0 if (gain == 10.0 and chest is None) or rng.random() < 0.4 else 25.0
+    return speed, gain, chest
 
 
 def random_long_side_px(rng: np.random.Generator, low: int, high: int) -> int:
@@ -89,7 +106,7 @@ def photo_samples(shot: Photograph, config: RenderConfig, rng: np.random.Generat
     )
 
 
-def render_shard(index: int, records: Sequence[EcgRecord], config: RenderConfig) -> Path:
+def render_shard(index: int, records: RecordPools, config: RenderConfig) -> Path:
     """Write shard ``index``; it depends on the seed and the index alone."""
     path = config.out / f"shard-{index:05d}.npz"
     if path.exists():
@@ -105,7 +122,7 @@ def render_shard(index: int, records: Sequence[EcgRecord], config: RenderConfig)
 
 def _work(worker: int, config: RenderConfig) -> None:
     cv2.setNumThreads(1)
-    records = training_records(config.data)
+    records = by_gain(training_records(config.data))
     for index in range(config.first + worker, config.first + config.shards, config.workers):
         start = time.perf_counter()
         path = render_shard(index, records, config)

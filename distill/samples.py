@@ -119,7 +119,11 @@ def _random_view(shot: Photograph, pose: tuple[float, float], rng: np.random.Gen
     angle = pose[1] + rng.normal(0, np.radians(12 if wide else 4))
     scale = pose[0] * np.exp(rng.normal(0, 0.12 if wide else 0.07)) / 4.0
     centre = np.array([rng.uniform(0, w), rng.uniform(0, h)])
-    if shot.page is not None and shot.page.traces and rng.random() < 0.85:
+    telling = _telling_px(shot) if rng.random() < 0.4 else np.zeros((0, 2))
+    if len(telling):
+        # Speed, gain and pulses are a few spots on a page: chance alone would show them too seldom.
+        centre = telling[int(rng.integers(len(telling)))] + rng.uniform(-0.42, 0.42, 2) * CROP_PX * scale
+    elif shot.page is not None and shot.page.traces and rng.random() < 0.85:
         x0, y0, x1, y1 = _ecg_area_mm(shot.page)
         for _ in range(8):
             mm = np.array([[rng.uniform(x0, x1), rng.uniform(y0, y1)]])
@@ -130,6 +134,17 @@ def _random_view(shot: Photograph, pose: tuple[float, float], rng: np.random.Gen
     view = View(0.0, 0.0, scale, angle, CROP_PX, CROP_PX)
     origin = centre - view.to_photo(np.array([CROP_PX / 2, CROP_PX / 2]))
     return View(float(origin[0]), float(origin[1]), scale, angle, CROP_PX, CROP_PX)
+
+
+def _telling_px(shot: Photograph) -> F64:
+    """Photo px (n, 2) of what tells paper speed and gain, as far as the photo shows it."""
+    boxes = [] if shot.page is None else [b for b in shot.page.marks if b.kind in ("speed", "gain", "pulse")]
+    if not boxes:
+        return np.zeros((0, 2))
+    px = shot.page_to_photo(np.array([[(b.x0_mm + b.x1_mm) / 2, (b.y0_mm + b.y1_mm) / 2] for b in boxes]))
+    h, w = shot.rgb.shape[:2]
+    ok = np.isfinite(px).all(axis=1) & (px > 0).all(axis=1) & (px < [w, h]).all(axis=1)
+    return np.asarray(px[ok], np.float64)
 
 
 def _fine_sample(shot: Photograph, view: View) -> FineSample:

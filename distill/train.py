@@ -44,7 +44,7 @@ class TrainConfig:
     seed: int = 0
     log_every: int = 50
     save_every: int = 250
-    cached_shards: int = 160
+    cached_shards: int = 400
     budget_s: float = 0.0  # with it the schedule follows the clock and ends there
 
 

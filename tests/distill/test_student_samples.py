@@ -74,7 +74,7 @@ def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     config = RenderConfig(folder, photos_per_shard=1, fine_per_photo=1, strips_per_photo=2, no_ecg_share=0.0)
     for index in range(6):
-        render_shard(index, [], config)
+        render_shard(index, ([], []), config)
     return folder
 
 
@@ -90,7 +90,7 @@ def test_shards_give_back_what_went_in(shards):
 
 def test_the_same_seed_renders_the_same_shard(shards, tmp_path):
     config = RenderConfig(tmp_path, photos_per_shard=1, fine_per_photo=1, strips_per_photo=2, no_ecg_share=0.0)
-    render_shard(2, [], config)
+    render_shard(2, ([], []), config)
     assert (tmp_path / "shard-00002.npz").read_bytes() == (shards / "shard-00002.npz").read_bytes()
 
 
@@ -112,7 +112,7 @@ def test_pictures_without_an_ecg_give_samples_too():
     rng = np.random.default_rng(3)
     config = RenderConfig(out=None, no_ecg_share=1.0)
     for _ in range(4):
-        shot = random_photograph([], config, rng, 700)
+        shot = random_photograph(([], []), config, rng, 700)
         assert coarse_sample(shot).maps[..., 1].max() == 0
         assert strip_samples(shot, rng, 2) == []
         for sample in fine_samples(shot, rng, 1):
