@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,6 +159,20 @@ class EcgSignal:
 
 
 @dataclass(frozen=True)
+class GateFinding:
+    """One doubt about a photo or a reading: its code, what to do about it, the measure and the limit it passed.
+
+    ``severity``: "refuse" (nothing read from it can be trusted) or "warn".
+    """
+
+    code: str
+    advice: str
+    value: float
+    threshold: float
+    severity: Literal["refuse", "warn"]
+
+
+@dataclass(frozen=True)
 class Unreadable:
     """A photo that can't be read: the stage that says so, a reason code, and one line with what to do."""
 
@@ -165,6 +180,7 @@ class Unreadable:
     reason: str
     message: str
     timings_ms: dict[str, float] = field(default_factory=dict)
+    gate: tuple[GateFinding, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,6 +192,7 @@ class Reading:
     signal: EcgSignal
     quality: dict[str, float]
     timings_ms: dict[str, float] = field(default_factory=dict)
+    gate: tuple[GateFinding, ...] = ()
 
 
 @dataclass(frozen=True)
