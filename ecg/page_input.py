@@ -45,7 +45,7 @@ def page_input(rgb: U8, sheet: Sheet, layout: PageLayout) -> U8:
         if small is None:
             small = shrunken(rgb, local_scale(xy))
         lead, sign = base_lead(strip.lead)
-        ink = _ink(sample_shrunken(*small, xy, fill=0), _on_photo(xy, rgb))
+        ink = _ink(sample_shrunken(*small, xy, fill=0), _on_photo(xy, rgb, 1.0 / small[1]))
         row = LEAD_INDEX[lead] * ROW_PX
         out[row : row + ROW_PX, columns] = ink if sign > 0 else ink[::-1]
     return out
@@ -65,9 +65,11 @@ def _strip_px(strip: LeadStrip, columns: NDArray[np.int64], sheet: Sheet, speed:
     return grid_xy(sheet, x_mm, strip.baseline_mm - mv * strip.gain_mm_per_mv)
 
 
-def _on_photo(xy: F32, rgb: U8) -> NDArray[np.bool_]:
+def _on_photo(xy: F32, rgb: U8, margin_px: float) -> NDArray[np.bool_]:
+    """Where the photo shows something; its last pixels are mixed with what lies beyond, so they don't count."""
+    last = np.array([rgb.shape[1], rgb.shape[0]]) - 1 - margin_px
     with np.errstate(invalid="ignore"):
-        return np.asarray((xy >= 0).all(axis=-1) & (xy[..., 0] <= rgb.shape[1] - 1) & (xy[..., 1] <= rgb.shape[0] - 1))
+        return np.asarray((xy >= margin_px).all(axis=-1) & (xy <= last).all(axis=-1))
 
 
 def _ink(rgb: U8, known: NDArray[np.bool_]) -> U8:
