@@ -17,7 +17,7 @@ def _page(lead: str, speed: float, gain: float, mv: float) -> np.ndarray:
 
 def _height_mv(ink: np.ndarray, row: int, column: int) -> float:
     cut = ink[row * ROW_PX : (row + 1) * ROW_PX, column].astype(float)
-    cut[cut < 120] = 0
+    cut[cut < 0.7 * cut.max()] = 0  # the grid, fainter than the pen
     return HALF_ROW_MV - (float((cut * np.arange(ROW_PX)).sum() / cut.sum()) + 0.5) / PX_PER_MV
 
 
