@@ -32,6 +32,12 @@ NOISE_S_PER_MV: Final = 1.2
 FEW_LEADS: Final = 3  # with fewer, waves may begin and end in leads that weren't seen
 FEW_LEADS_S: Final = 0.010
 NOT_MEASURED: Final = "not measured: "
+# What a reader of ECGs calls them.
+LABELS: Final = {
+    "heart_rate": "heart rate", "rhythm": "rhythm", "rr_sd": "SD of RR", "ectopic_share": "ectopic beats",
+    "p_duration": "P", "pr": "PR", "qrs": "QRS", "qt": "QT", "qtc_bazett": "QTc (Bazett)",
+    "qtc_fridericia": "QTc (Fridericia)", "qtc_framingham": "QTc (Framingham)", "axis": "axis",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,17 @@ class Measurement:
     error: float | None = None
     n_beats: int = 0
     reason: str = ""
+
+
+def in_words(m: Measurement) -> str:
+    """One figure for people: "PR 160 ± 9 ms", "rhythm regular", "P not measured: no P waves"."""
+    label = LABELS.get(m.name, m.name)
+    if m.value is None:
+        return f"{label} {m.reason or NOT_MEASURED.rstrip(': ')}"
+    if isinstance(m.value, str):
+        return f"{label} {m.value}"
+    error = "" if m.error is None else f" ± {max(1.0, m.error):.0f}"
+    return f"{label} {m.value:.0f}{error}{'°' if m.unit == 'deg' else ' ' + m.unit}"
 
 
 def measure(signal: EcgSignal, resolution_s: float | None = None) -> tuple[Measurement, ...]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecg.leads import N_LEADS, base_lead
+
+if TYPE_CHECKING:
+    from ecg.measurements import Measurement
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -193,6 +196,7 @@ class Reading:
     quality: dict[str, float]
     timings_ms: dict[str, float] = field(default_factory=dict)
     gate: tuple[GateFinding, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
 
 
 @dataclass(frozen=True)

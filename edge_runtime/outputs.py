@@ -1,7 +1,8 @@
 """A reading as files: STEM.csv, STEM.json and STEM.png, each whole or not at all.
 
 CSV: ``time_s`` and the twelve leads in mV, 500 Hz, t = 0 at the printed start, empty where a lead is not printed.
-JSON: ``FORMAT``; what was decided and how, coverage and confidence per lead, quality, milliseconds, the bundle.
+JSON: ``FORMAT``; what was decided and how, coverage and confidence per lead, quality, measurements with their error
+bars, milliseconds, the bundle.
 PNG: the flattened sheet with the traces over it, header blanked (``edge_runtime.overlay``).
 """
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 import ecg
 from ecg.errors import EcgscanError
 from ecg.leads import LEADS, base_lead
+from ecg.measurements import Measurement
 from ecg.page import U8, BundleInfo, EcgSignal, PageLayout, Photo, Reading, Unreadable
 
 FORMAT: Final = "ecgscan.reading"
@@ -70,6 +72,7 @@ def reading_json(result: Reading | Unreadable, photo: Photo, bundle: BundleInfo,
         "leads": _leads_json(result) if isinstance(result, Reading) else {},
         "signal": _signal_json(result.signal, stem) if isinstance(result, Reading) else None,
         "quality": _plain(result.quality) if isinstance(result, Reading) else {},
+        "measurements": measurements_json(result.measurements) if isinstance(result, Reading) else {},
         "timings_ms": {k: round(v, 1) for k, v in result.timings_ms.items()},
         "bundle": {"version": bundle.version, "sha256": bundle.sha256},
     }
@@ -129,6 +132,14 @@ def _leads_json(reading: Reading) -> dict[str, Any]:
             "filled": round(float((signal.filled[i] & got).sum() / len(at)), 4),
         }
     return out
+
+
+def measurements_json(measurements: Iterable[Measurement]) -> dict[str, Any]:
+    """By name: value (null where not measured, with the reason), unit, error (one standard deviation), beats."""
+    return {
+        m.name: _plain({"value": m.value, "unit": m.unit, "error": m.error, "n_beats": m.n_beats, "reason": m.reason})
+        for m in measurements
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ecg.bundle import ModelBundle, load_bundle
 from ecg.leads import einthoven_residual_mv
+from ecg.measurements import measure
 from ecg.page import BundleInfo, Decided, EcgSignal, Overrides, PageLayout, Photo, Reading, Unreadable
 from edge_runtime.consistency import reconciled
 from edge_runtime.decoder import RowTrace, decode_rows
@@ -63,7 +64,9 @@ class Reader:
         if quality["coverage"] < MIN_COVERAGE or quality["confidence"] < MIN_CONFIDENCE:
             return Unreadable("decoder", "traces_not_followed",
                               "the traces can't be followed: come closer, hold still, use even light")  # fmt: skip
-        return Reading(sheet, layout, signal, quality)
+        step_s = 1.0 / (found.pose.px_per_mm * layout.paper_speed_mm_per_s)
+        figures = _timed(timings, "measurements", lambda: measure(signal, step_s))
+        return Reading(sheet, layout, signal, quality, measurements=figures)
 
 
 def _turned(layout: PageLayout, found: Found) -> PageLayout:

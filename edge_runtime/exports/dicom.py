@@ -12,12 +12,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ecg.errors import EcgscanError, InputError
 from ecg.leads import LEADS
-from edge_runtime.exports.document import MISSING, ORIGIN, SOFTWARE, Document, Span
+from ecg.measurements import Measurement
+from edge_runtime.exports.document import (
+    MDC_MEASUREMENTS,
+    MISSING,
+    ORIGIN,
+    SOFTWARE,
+    UCUM,
+    Document,
+    Span,
+    figure_lines,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 SOP_CLASS: Final = "1.2.840.10008.5.1.4.1.1.9.1.1"
+_UNIT_NAMES: Final = {"ms": "millisecond", "deg": "degree"}
 MAX_SAMPLES: Final = 16384  # of one multiplex group, PS3.3 A.34.3.4
 # Codes of the leads in ISO/IEEE 11073-10101, as DICOM's CID 3001 lists them.
 _LEAD_CODES: Final = dict(zip(LEADS, (1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8), strict=True))
@@ -118,7 +129,25 @@ def _annotations(document: Document) -> list[Dataset]:
     said = f"{ORIGIN} Times are those of the reading, not of the recording. Padded samples are not printed or not read."
     whole = _note(0, everything, Span("", 0, document.n, said))
     spans = document.fills()
-    return [whole] + [_note(k, [1, LEADS.index(s.lead) + 1], s) for k, s in enumerate(spans, start=1)]
+    notes = [whole] + [_note(k, [1, LEADS.index(s.lead) + 1], s) for k, s in enumerate(spans, start=1)]
+    lines = figure_lines(document.reading.measurements)
+    notes += [_note(len(notes) + k, everything, Span("", 0, document.n, line)) for k, line in enumerate(lines)]
+    coded = [m for m in document.reading.measurements if m.name in MDC_MEASUREMENTS and isinstance(m.value, float)]
+    return notes + [_measured(len(notes) + k, everything, m, document.n) for k, m in enumerate(coded)]
+
+
+def _measured(number: int, channels: list[int], m: Measurement, n: int) -> Dataset:
+    """A measurement that DICOM has a code for; its error bar stands in the notes."""
+    code, meaning = MDC_MEASUREMENTS[m.name]
+    return _new(
+        AnnotationGroupNumber=number,
+        ConceptNameCodeSequence=_code(f"2:{code}", "MDC", meaning),
+        NumericValue=f"{m.value:.1f}",
+        MeasurementUnitsCodeSequence=_code(UCUM[m.unit], "UCUM", _UNIT_NAMES[m.unit]),
+        ReferencedWaveformChannels=channels,
+        TemporalRangeType="SEGMENT",
+        ReferencedSamplePositions=[1, n],
+    )
 
 
 def _note(number: int, channels: list[int], span: Span) -> Dataset:

@@ -16,12 +16,24 @@ from numpy.typing import NDArray
 import ecg
 from ecg.errors import InputError
 from ecg.leads import LEADS
+from ecg.measurements import LABELS, NOT_MEASURED, Measurement, in_words
 from ecg.page import Reading
 from edge_runtime.outputs import printed_samples
 
 I16 = NDArray[np.int16]
 MISSING: Final = -32768  # the count of a sample that is not there: WFDB's own, and free in the other formats
 _LSB_UV: Final = (1, 2, 5, 10, 20, 50, 100)
+# Codes of global measurements in ISO/IEEE 11073-10101, partition 2, with DICOM's meanings (CID 3227, 3228, 3229).
+MDC_MEASUREMENTS: Final = {
+    "p_duration": (16184, "P duration global"),
+    "pr": (15872, "PR interval global"),
+    "qrs": (16156, "QRS duration global"),
+    "qt": (16160, "QT interval global"),
+    "qtc_bazett": (15880, "QTc global using Bazett formula"),
+    "qtc_fridericia": (15892, "QTc global using Fredericia formula"),
+    "axis": (16132, "QRS axis"),
+}
+UCUM: Final = {"ms": "ms", "bpm": "/min", "%": "%", "deg": "deg"}
 SOFTWARE: Final = f"ecgscan {ecg.__version__}"
 ORIGIN: Final = "Read from a photo of a paper ECG; decision support, not a medical device."
 
@@ -76,6 +88,20 @@ class Document:
         """Samples that bridge a gap of the trace."""
         filled = self.reading.signal.filled & (self.counts != MISSING)
         return [Span(lead, a, b, "filled in") for i, lead in enumerate(LEADS) for a, b in runs(filled[i])]
+
+
+def figure_lines(measurements: Sequence[Measurement]) -> list[str]:
+    """The measurements for people: rates and intervals, the corrected QT and the axis, what isn't measured and why."""
+    late = [m for m in measurements if m.name.startswith("qtc_") or m.name == "axis"]
+    parts = ([m for m in measurements if m not in late], late)
+    lines = [", ".join(in_words(m) for m in part if m.value is not None) for part in parts]
+    lacking: dict[str, list[str]] = {}
+    for m in measurements:
+        if m.value is None:
+            lacking.setdefault(m.reason.removeprefix(NOT_MEASURED), []).append(LABELS.get(m.name, m.name))
+    if lacking:
+        lines.append("not measured: " + "; ".join(f"{', '.join(names)} ({why})" for why, names in lacking.items()))
+    return [line[:1].upper() + line[1:] if line.startswith(("heart", "not")) else line for line in lines if line]
 
 
 def runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ import numpy as np
 from ecg.leads import LEAD_INDEX, base_lead
 from ecg.page import LeadStrip, Reading
 from edge_runtime.exports.canvas import Canvas, Colour
-from edge_runtime.exports.document import SOFTWARE, Document, runs
+from edge_runtime.exports.document import SOFTWARE, Document, figure_lines, runs
 
 A4_MM: Final = (297.0, 210.0)
 SPEED_MM_PER_S: Final = 25.0
@@ -26,6 +26,7 @@ _TRACE: Final[Colour] = (0.0, 0.0, 0.0)
 _FILLED: Final[Colour] = (0.9, 0.45, 0.0)
 _GREY: Final[Colour] = (0.35, 0.35, 0.35)
 _TRACE_MM: Final = 0.25
+_MAX_LINES: Final = 7  # above the grid
 
 
 def contents(document: Document, names: tuple[str, ...]) -> tuple[bytes]:
@@ -134,10 +135,11 @@ def _words(canvas: Canvas, document: Document) -> None:
         f"Photo: {document.photo_name}",
         f"Read: {document.when:%Y-%m-%d %H:%M}   {', '.join(figures)}",
         f"The page: {layout.name}, {layout.paper_speed_mm_per_s:g} mm/s, {gains} mm/mV{how}",
-        *document.notes[:3],
+        *figure_lines(document.reading.measurements),
+        *document.notes,
     )
-    for k, line in enumerate(said):
-        canvas.text(left, 18 + 4 * k, line, 3, fit_mm=180)
+    for k, line in enumerate(said[:_MAX_LINES]):  # below the third line nothing stands to the right
+        canvas.text(left, 18 + 3.3 * k, line, 2.8, fit_mm=180 if k < 4 else right - left)
     for k, label in enumerate(("Name", "Born", "Recorded")):
         canvas.text(right - 78, 13 + 8 * k, label, 3, colour=_GREY)
         canvas.lines([(right - 62, 13.5 + 8 * k, right, 13.5 + 8 * k)], 0.2, _GREY)

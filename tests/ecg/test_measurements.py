@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ecg.delineation import Delineation, delineate
-from ecg.measurements import Measurement, bazett, framingham, fridericia, measure, measured
+from ecg.measurements import NOT_MEASURED, Measurement, bazett, framingham, fridericia, in_words, measure, measured
 from ecg.page import EcgSignal
 from ecg.synth.anatomy import HeartSpec, with_axis
 from ecg.synth.heart import beat, random_heart
@@ -161,3 +161,10 @@ def test_errors_cover_about_two_thirds_of_synthetic_hearts() -> None:
             assert error is not None
             inside.append(abs(number(items[name]) - 1e3 * value) <= error)
     assert np.mean(inside) > 0.6
+
+
+def test_in_words() -> None:
+    assert in_words(Measurement("pr", 162.4, "ms", 9.2, 5)) == "PR 162 ± 9 ms"
+    assert in_words(Measurement("axis", -31.6, "deg", 0.2, 5)) == "axis -32 ± 1°"
+    assert in_words(Measurement("rhythm", "irregular", "", None, 5)) == "rhythm irregular"
+    assert in_words(Measurement("qt", None, "ms", None, 5, NOT_MEASURED + "too short")) == "QT not measured: too short"

@@ -15,6 +15,7 @@ import pytest
 
 from ecg.errors import EcgscanError
 from ecg.leads import LEADS
+from ecg.measurements import Measurement
 from ecg.page import BundleInfo, EcgSignal, Overrides, Photo, Reading, Unreadable
 from edge_runtime import outputs
 from edge_runtime.outputs import StemNames, csv_text, png_bytes, reading_json, write_atomic, write_result
@@ -181,3 +182,17 @@ def test_overlay_of_a_page_partly_off_the_photo(reading: Reading, photo: Photo) 
     signal = EcgSignal(mv, 500.0, np.array(reading.signal.confidence), np.array(reading.signal.filled))
     rgb = draw_overlay(photo, replace(reading, sheet=replace(reading.sheet, node_px=nodes), signal=signal))
     assert rgb.dtype == np.uint8
+
+
+def test_measurements_stand_in_the_json(reading: Reading, photo: Photo) -> None:
+    figures = (
+        Measurement("heart_rate", 71.25, "bpm", 0.5, 9),
+        Measurement("rhythm", "irregular", "", None, 9),
+        Measurement("pr", None, "ms", None, 3, "not measured: no P waves"),
+    )
+    got = reading_json(replace(reading, measurements=figures), photo, BUNDLE, "x")["measurements"]
+    assert got == {
+        "heart_rate": {"value": 71.25, "unit": "bpm", "error": 0.5, "n_beats": 9, "reason": ""},
+        "rhythm": {"value": "irregular", "unit": "", "error": None, "n_beats": 9, "reason": ""},
+        "pr": {"value": None, "unit": "ms", "error": None, "n_beats": 3, "reason": "not measured: no P waves"},
+    }

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 import fake_reader
 import numpy as np
 
+from ecg.measurements import NOT_MEASURED, Measurement
 from ecg.page import EcgSignal, Overrides, Reading
 
 WHEN = datetime(2024, 2, 29, 13, 5, 7, tzinfo=timezone(timedelta(hours=1)))
@@ -17,6 +18,20 @@ PHOTO = "ward 7/Mustermann_Erika 1970.jpg"
 def whole() -> Reading:
     """3x4+1, 10 s: eleven leads of 2.5 s and lead II throughout; 0.1 s of lead I are filled in."""
     return fake_reader.reading_for((1000, 2000, 3), Overrides())
+
+
+def measured() -> Reading:
+    """The whole page with figures: one of a kind each, one not measured."""
+    figures = (
+        Measurement("heart_rate", 72.4, "bpm", 0.6, 11),
+        Measurement("rhythm", "regular", "", None, 11),
+        Measurement("p_duration", None, "ms", None, 5, NOT_MEASURED + "no P waves"),
+        Measurement("pr", None, "ms", None, 5, NOT_MEASURED + "no P waves"),
+        Measurement("qrs", 94.0, "ms", 12.3, 5),
+        Measurement("qtc_bazett", 412.2, "ms", 20.0, 5),
+        Measurement("axis", -31.6, "deg", 4.2, 5),
+    )
+    return replace(whole(), measurements=figures)
 
 
 def odd() -> Reading:

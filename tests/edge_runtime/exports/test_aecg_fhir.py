@@ -139,3 +139,21 @@ def test_fhir_holds_the_samples(reading: Reading, write: Callable[..., Path]) ->
         mv[i] = [np.nan if d == "E" else int(d) * data["factor"] / 1000 for d in data["data"].split(" ")]
     assert not codes
     assert_same_signal(mv, reading)
+
+
+def test_fhir_holds_the_measurements(write: Callable[..., Path]) -> None:
+    from export_readings import measured
+
+    path = write(measured(), "fhir")
+    entries = json.loads(path.read_text("utf-8"))["entry"]
+    report, figures = entries[0]["resource"], {e["fullUrl"]: e["resource"] for e in entries[3:]}
+    assert [r["reference"] for r in report["result"]] == [entries[1]["fullUrl"], *figures]
+    by_name = {f["code"]["text"]: f for f in figures.values()}
+    rate = by_name["heart rate"]
+    assert rate["code"]["coding"][0]["code"] == "8867-4"
+    quantity = rate["valueQuantity"]
+    assert (quantity["value"], quantity["code"], quantity["extension"][0]["valueDecimal"]) == (72.4, "/min", 0.6)
+    assert by_name["rhythm"]["valueString"] == "regular"
+    assert by_name["PR"]["dataAbsentReason"]["text"] == "not measured: no P waves"
+    assert by_name["axis"]["code"]["coding"][1]["code"] == str(131072 + 16132)
+    pytest.importorskip("fhir.resources.R4B.bundle").Bundle.model_validate_json(path.read_bytes())

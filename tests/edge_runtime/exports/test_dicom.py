@@ -83,3 +83,17 @@ def test_what_the_object_cannot_hold(reading: Reading, write: Callable[..., Path
     zeros = np.zeros((12, n), np.float32)
     with pytest.raises(InputError, match="export wfdb or edf"):
         write(replace(reading, signal=EcgSignal(zeros, fs_hz, zeros, zeros > 0)), "dicom")
+
+
+def test_measurements_are_annotated(write: Callable[..., Path]) -> None:
+    from export_readings import measured
+
+    notes = pydicom.dcmread(write(measured(), "dicom")).WaveformAnnotationSequence
+    assert [n.AnnotationGroupNumber for n in notes] == list(range(len(notes)))
+    said = [n.UnformattedTextValue for n in notes if "UnformattedTextValue" in n]
+    assert "Heart rate 72 ± 1 bpm, rhythm regular, QRS 94 ± 12 ms" in said
+    assert "Not measured: P, PR (no P waves)" in said
+    coded = {n.ConceptNameCodeSequence[0].CodeMeaning: n for n in notes if "ConceptNameCodeSequence" in n}
+    assert set(coded) == {"QRS duration global", "QTc global using Bazett formula", "QRS axis"}
+    assert float(coded["QRS axis"].NumericValue) == -31.6
+    assert coded["QRS axis"].MeasurementUnitsCodeSequence[0].CodeValue == "deg"

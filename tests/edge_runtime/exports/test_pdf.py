@@ -12,7 +12,7 @@ import fake_reader
 import numpy as np
 import pypdfium2
 import pytest
-from export_readings import WHEN, whole
+from export_readings import WHEN, measured, whole
 
 from ecg.layouts import LAYOUTS
 from ecg.leads import LEAD_INDEX, LEADS, base_lead
@@ -158,3 +158,14 @@ def test_cross_references_and_length_are_right() -> None:
     assert b"(a) Tj" in zlib.decompress(data[stream.end() : stream.end() + int(stream[1])])
     assert data[stream.end() + int(stream[1]) :].startswith(b"\nendstream")
     assert b"/PrintScaling /None" in data
+
+
+def test_measurements_stand_above_the_grid(write: Callable[..., Path]) -> None:
+    with pypdfium2.PdfDocument(write(measured(), "pdf", notes=("a note", "another"))) as document:
+        said = re.sub(r" +", " ", document[0].get_textpage().get_text_range())
+    for words in (
+        "Heart rate 72 ± 1 bpm, rhythm regular, QRS 94 ± 12 ms", "QTc (Bazett) 412 ± 20 ms, axis -32 ± 4°",
+        "Not measured: P, PR (no P waves)", "a note",
+    ):  # fmt: skip
+        assert words in said, words
+    assert "another" not in said  # no room
