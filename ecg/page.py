@@ -137,11 +137,15 @@ class PageLayout:
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the user says of a page; None where the page decides. ``layout`` is a key of ``ecg.layouts.LAYOUTS``."""
+    """What the user says of a page; None where the page decides. ``layout`` is a key of ``ecg.layouts.LAYOUTS``.
+
+    ``lead_names``: printed names in the order of ``PageLayout.strips``, as many as there are strips.
+    """
 
     paper_speed_mm_per_s: float | None = None
     gain_mm_per_mv: float | None = None
     layout: str | None = None
+    lead_names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from edge_runtime.engines.ort import OrtEngine
 from edge_runtime.finder import Found, find
 from edge_runtime.layout import find_layout
 from edge_runtime.refine import refined
+from edge_runtime.relabel import relabelled
 from edge_runtime.signals import assemble
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ class Reader:
         layout = _timed(timings, "layout", lambda: find_layout(found.marks, found.trace_map, overrides))
         if isinstance(layout, Unreadable):
             return layout
-        layout = _turned(layout, found)
+        layout = relabelled(_turned(layout, found), overrides.lead_names)
         sheet = _timed(timings, "lattice", lambda: refined(photo, found.sheet))
         rows = _timed(timings, "decoder", lambda: decode_rows(photo, sheet, layout, self._decoder))
         signal = _timed(timings, "signals", lambda: reconciled(assemble(rows, layout)))
