@@ -1,8 +1,12 @@
 """The model bundle: a folder with ``bundle.json`` and the nets that it names, checked before anything runs.
 
-``bundle.json`` holds the format version, name and version; per net its file, size, sha256, precision, parameters and
-tensors (name, shape, layout, scaling); thresholds; the training data with licences; the licence of the weights.  The
-bundle's own hash is the sha256 of ``bundle.json``, which covers every file through its hash.
+``bundle.json`` holds the format version, name and version; per net its files (one a kind of engine) with size, sha256
+and precision, its parameters and tensors (name, shape, layout, scaling); thresholds; other files and what else a user
+of the nets needs (``extras``: prompts, calibration of findings); the training data with licences; the licence of the
+weights.  The bundle's own hash is the sha256 of ``bundle.json``, which covers every file through its hash.
+
+Kinds of files: ``onnx`` in float, for any engine; ``ort`` Q/DQ with unsigned activations, which onnxruntime runs on
+8 bits; ``trt`` Q/DQ symmetric and signed, which TensorRT and OpenVINO run on 8 bits.
 """
 
 from __future__ import annotations
@@ -20,8 +24,9 @@ from ecg.errors import BundleError
 from ecg.page import BundleInfo
 
 FORMAT: Final = "ecgscan.bundle"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 BUNDLE_FILE: Final = "bundle.json"
+KINDS: Final = ("onnx", "ort", "trt")
 READER_NETS: Final = ("finder_coarse", "finder_fine", "decoder")
 _AGAIN: Final = "install ecgscan again or name another folder with --bundle"
 
@@ -45,17 +50,35 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
-class NetSpec:
-    """One net: its file inside the bundle and its tensors; ``settings`` are figures its user needs (px per mm, ...)."""
+class FileSpec:
+    """A file inside the bundle; of a net's file also the precision that it computes with."""
 
     file: str
     sha256: str
     n_bytes: int
+    precision: str = ""
+
+
+@dataclass(frozen=True)
+class NetSpec:
+    """One net: its files by kind, its tensors; ``settings`` are figures its user needs (px per mm, ...).
+
+    ``sizes``: least, usual and largest value of each free size.  ``quantisation``: how the 8-bit files came about
+    (method, nodes kept in float, what it cost on held-out samples).
+    """
+
+    files: dict[str, FileSpec]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    precision: str = "fp32"
     n_parameters: int = 0
     settings: dict[str, float] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    quantisation: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_bytes(self) -> int:
+        """All its files together."""
+        return sum(f.n_bytes for f in self.files.values())
 
 
 @dataclass(frozen=True)
@@ -78,10 +101,20 @@ class ModelBundle:
     training_data: tuple[DataSource, ...]
     licence: str
     notes: str = ""
+    extras: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, FileSpec] = field(default_factory=dict)
 
-    def net_path(self, net: str) -> Path:
-        """The file of a net; raises ``BundleError`` where the bundle has no such net."""
-        return self.info.path / self.spec(net).file
+    def net_path(self, net: str, *kinds: str) -> Path:
+        """The file of a net in the first of ``kinds`` that it has (of ``KINDS`` if none is named).
+
+        Raises ``BundleError`` where the bundle has no such net, or not in one of the kinds.
+        """
+        spec = self.spec(net)
+        found = [spec.files[k].file for k in (kinds or KINDS) if k in spec.files]
+        if not found:
+            raise BundleError(f"{self.info.path}: has {net!r} only as {', '.join(spec.files)}, not as "
+                              f"{' or '.join(kinds)}; use another --engine or export the bundle again")  # fmt: skip
+        return self.info.path / found[0]
 
     def spec(self, net: str) -> NetSpec:
         """What the bundle says of a net; raises ``BundleError`` where it has no such net."""
@@ -106,7 +139,10 @@ def load_bundle(path: Path, nets: Iterable[str] = READER_NETS) -> ModelBundle:
     for name in nets:
         bundle.spec(name)
     for spec in bundle.nets.values():
-        _check_file(path, spec)
+        for file in spec.files.values():
+            _check_file(path, file)
+    for file in bundle.files.values():
+        _check_file(path, file)
     return bundle
 
 
@@ -133,31 +169,41 @@ def _document(raw: bytes, path: Path) -> dict[str, Any]:
 
 
 def _parsed(document: Mapping[str, Any], path: Path, sha256: str) -> ModelBundle:
+    nets = {str(name): _net(entry) for name, entry in document["nets"].items()}
+    precisions = {f.precision for spec in nets.values() for f in spec.files.values()}
     return ModelBundle(
-        info=BundleInfo(path, str(document["version"]), sha256),
+        info=BundleInfo(path, str(document["version"]), sha256, "int8" if "int8" in precisions else "fp32"),
         name=str(document["name"]),
-        nets={str(name): _net(entry) for name, entry in document["nets"].items()},
+        nets=nets,
         thresholds={str(k): float(v) for k, v in document["thresholds"].items()},
         training_data=tuple(DataSource(**entry) for entry in document["training_data"]),
         licence=str(document["licence"]),
         notes=str(document.get("notes", "")),
+        extras=dict(document["extras"]),
+        files={str(name): _file(entry) for name, entry in document["files"].items()},
     )
 
 
 def _net(entry: Mapping[str, Any]) -> NetSpec:
-    file = str(entry["file"])
-    if Path(file).name != file:
-        raise ValueError(f"net file {file!r} lies outside the bundle")
+    files = {str(kind): _file(f) for kind, f in entry["files"].items()}
+    if not files:
+        raise ValueError("a net without files")
     return NetSpec(
-        file=file,
-        sha256=str(entry["sha256"]),
-        n_bytes=int(entry["n_bytes"]),
+        files=files,
         inputs=tuple(_tensor(t) for t in entry["inputs"]),
         outputs=tuple(_tensor(t) for t in entry["outputs"]),
-        precision=str(entry["precision"]),
         n_parameters=int(entry["n_parameters"]),
-        settings={str(k): float(v) for k, v in entry.get("settings", {}).items()},
+        settings={str(k): float(v) for k, v in entry["settings"].items()},
+        sizes={str(k): (int(v[0]), int(v[1]), int(v[2])) for k, v in entry["sizes"].items()},
+        quantisation=dict(entry["quantisation"]),
     )
+
+
+def _file(entry: Mapping[str, Any]) -> FileSpec:
+    file = str(entry["file"])
+    if Path(file).name != file:
+        raise ValueError(f"file {file!r} lies outside the bundle")
+    return FileSpec(file, str(entry["sha256"]), int(entry["n_bytes"]), str(entry.get("precision", "")))
 
 
 def _tensor(entry: Mapping[str, Any]) -> TensorSpec:
@@ -165,7 +211,7 @@ def _tensor(entry: Mapping[str, Any]) -> TensorSpec:
     return TensorSpec(**fields)
 
 
-def _check_file(path: Path, spec: NetSpec) -> None:
+def _check_file(path: Path, spec: FileSpec) -> None:
     file = path / spec.file
     try:
         n_bytes, sha256 = file_hash(file)
@@ -184,6 +230,12 @@ def file_hash(file: Path) -> tuple[int, str]:
     return len(data), hashlib.sha256(data).hexdigest()
 
 
+def file_spec(file: Path, precision: str = "") -> FileSpec:
+    """The entry of a file that already lies in the bundle's folder."""
+    n_bytes, sha256 = file_hash(file)
+    return FileSpec(file.name, sha256, n_bytes, precision)
+
+
 def net_spec(
     file: Path,
     inputs: Iterable[TensorSpec],
@@ -193,11 +245,9 @@ def net_spec(
     n_parameters: int = 0,
     settings: Mapping[str, float] | None = None,
 ) -> NetSpec:
-    """The entry of a net whose file already lies in the bundle's folder."""
-    n_bytes, sha256 = file_hash(file)
-    return NetSpec(
-        file.name, sha256, n_bytes, tuple(inputs), tuple(outputs), precision, n_parameters, dict(settings or {})
-    )  # fmt: skip
+    """The entry of a net in float whose one file already lies in the bundle's folder."""
+    files = {"onnx": file_spec(file, precision)}
+    return NetSpec(files, tuple(inputs), tuple(outputs), n_parameters, dict(settings or {}))
 
 
 def write_bundle(
@@ -210,8 +260,13 @@ def write_bundle(
     licence: str = "Apache-2.0",
     thresholds: Mapping[str, float] | None = None,
     notes: str = "",
+    extras: Mapping[str, Any] | None = None,
+    files: Mapping[str, FileSpec] | None = None,
 ) -> ModelBundle:
-    """Write ``bundle.json`` beside the nets, whole or not at all, and load it back as its user will."""
+    """Write ``bundle.json`` beside the nets, whole or not at all, and load it back as its user will.
+
+    ``extras``: anything JSON holds.  ``files``: by name, files in the folder beside the nets' own.
+    """
     document = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -222,6 +277,8 @@ def write_bundle(
         "thresholds": dict(thresholds or {}),
         "training_data": [asdict(source) for source in training_data],
         "notes": notes,
+        "extras": dict(extras or {}),
+        "files": {key: asdict(spec) for key, spec in (files or {}).items()},
     }
     temporary = path / f".{BUNDLE_FILE}-{secrets.token_hex(6)}"
     try:

@@ -210,3 +210,4 @@ class BundleInfo:
     path: Path
     version: str
     sha256: str
+    precision: str = "fp32"

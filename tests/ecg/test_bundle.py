@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from ecg.bundle import BUNDLE_FILE, DataSource, ModelBundle, TensorSpec, file_hash, load_bundle, net_spec, write_bundle
+from ecg.bundle import (
+    BUNDLE_FILE,
+    DataSource,
+    ModelBundle,
+    TensorSpec,
+    file_hash,
+    file_spec,
+    load_bundle,
+    net_spec,
+    write_bundle,
+)
 from ecg.errors import BundleError
 
 NETS = ("finder", "decoder")
@@ -26,7 +36,10 @@ def bundle(tmp_path: Path) -> ModelBundle:
             settings={"px_per_mm": 4.0},
         )
     data = [DataSource("PTB-XL 1.0.3", "CC BY 4.0", "training")]
-    return write_bundle(tmp_path, name="test", version="3", nets=nets, training_data=data, thresholds={"page": 0.5})
+    (tmp_path / "prompts.txt").write_text("sinus rhythm")
+    return write_bundle(tmp_path, name="test", version="3", nets=nets, training_data=data, thresholds={"page": 0.5},
+                        extras={"findings": {"NORM": 0.4}},
+                        files={"prompts": file_spec(tmp_path / "prompts.txt")})  # fmt: skip
 
 
 def test_round_trip(bundle: ModelBundle, tmp_path: Path) -> None:
@@ -37,7 +50,9 @@ def test_round_trip(bundle: ModelBundle, tmp_path: Path) -> None:
     assert again.nets["finder"].inputs[0].shape == (1, 3, "height", "width")
     assert again.net_path("decoder").read_bytes() == b"decoder" * 100
     assert again.thresholds == {"page": 0.5}
-    assert sorted(p.name for p in tmp_path.iterdir()) == [BUNDLE_FILE, "decoder.onnx", "finder.onnx"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [BUNDLE_FILE, "decoder.onnx", "finder.onnx", "prompts.txt"]
+    assert again.extras == {"findings": {"NORM": 0.4}}
+    assert again.info.precision == "fp32"
 
 
 def fails(path: Path, match: str, nets: tuple[str, ...] = NETS) -> None:
@@ -60,6 +75,17 @@ def test_a_changed_byte(bundle: ModelBundle, tmp_path: Path) -> None:
     fails(tmp_path, "differs from bundle.json")
 
 
+def test_a_changed_file_beside_the_nets(bundle: ModelBundle, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("sinus rhytm")
+    fails(tmp_path, "differs from bundle.json")
+
+
+def test_a_kind_that_a_net_has_not(bundle: ModelBundle) -> None:
+    assert bundle.net_path("finder", "trt", "onnx").name == "finder.onnx"
+    with pytest.raises(BundleError, match="only as onnx, not as trt; use another --engine"):
+        bundle.net_path("finder", "trt")
+
+
 def test_missing_pieces(bundle: ModelBundle, tmp_path: Path) -> None:
     fails(tmp_path, "has no net 'encoder'", (*NETS, "encoder"))
     (tmp_path / "finder.onnx").unlink()
@@ -69,9 +95,9 @@ def test_missing_pieces(bundle: ModelBundle, tmp_path: Path) -> None:
 
 
 def test_other_formats(bundle: ModelBundle, tmp_path: Path) -> None:
-    edited(tmp_path, format_version=2)
-    fails(tmp_path, "bundle format 2, this ecgscan reads 1; update ecgscan")
-    edited(tmp_path, format_version=0)
+    edited(tmp_path, format_version=3)
+    fails(tmp_path, "bundle format 3, this ecgscan reads 2; update ecgscan")
+    edited(tmp_path, format_version=1)
     fails(tmp_path, "export the bundle again")
     edited(tmp_path, format="else")
     fails(tmp_path, "not an ecgscan bundle")
@@ -81,7 +107,9 @@ def test_other_formats(bundle: ModelBundle, tmp_path: Path) -> None:
     fails(tmp_path, "not an ecgscan bundle")
 
 
-@pytest.mark.parametrize("key", ["name", "version", "nets", "thresholds", "training_data", "licence"])
+@pytest.mark.parametrize(
+    "key", ["name", "version", "nets", "thresholds", "training_data", "licence", "extras", "files"]
+)
 def test_an_entry_that_is_not_there(bundle: ModelBundle, tmp_path: Path, key: str) -> None:
     document = json.loads((tmp_path / BUNDLE_FILE).read_text())
     del document[key]
@@ -91,6 +119,6 @@ def test_an_entry_that_is_not_there(bundle: ModelBundle, tmp_path: Path, key: st
 
 def test_a_file_outside_the_bundle(bundle: ModelBundle, tmp_path: Path) -> None:
     nets = json.loads((tmp_path / BUNDLE_FILE).read_text())["nets"]
-    nets["finder"]["file"] = "../finder.onnx"
+    nets["finder"]["files"]["onnx"]["file"] = "../finder.onnx"
     edited(tmp_path, nets=nets)
     fails(tmp_path, "outside the bundle")
