@@ -130,3 +130,29 @@ def demo(
 
         for line in run_demo(out, bundle, seed):
             typer.echo(line)
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes any free one.")] = 8765,
+    lan: Annotated[
+        bool, typer.Option("--lan", help="Let a phone be the camera: shows a QR code that works once. Unencrypted.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="This machine's address in the network, where it has several; implies --lan.")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Keep the results (not the photos) in this folder.")] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    bundle: BundleOption = None,
+) -> None:
+    """The local page: take or drop a photo, see and correct the reading, download it. Only this computer can open it.
+
+    Nothing is stored unless --store says so; photos are forgotten after 15 minutes without use.
+    """
+    with one_line_errors():
+        from edge_runtime.reader import Reader
+        from edge_runtime.serve.command import serve_page
+
+        serve_page(
+            Reader.open(bundle), port, lan=lan, address=address, store=store, open_browser=open_page, say=typer.echo
+        )
