@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import fake_reader
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from ecg.ludb import Reference
+from ecg.measurements import Measurement
+from ecg.page import Overrides
 from ecg.records import EcgRecord
-from edge_runtime.measure_eval import HALVES, QUANTITIES, Row, app, as_printed, figures, table
+from edge_runtime import measure_eval
+from edge_runtime.measure_eval import HALVES, QUANTITIES, Row, app, as_printed, figures, opinions, table
 
 
 def a_row(name: str, off: float) -> Row:
@@ -32,12 +39,42 @@ def test_figures_and_table() -> None:
     found = figures(rows)
     assert found["global"]["qrs"] == {
         "n": 3.0, "bias": 1.0, "median_abs": 3.0, "p90_abs": pytest.approx(7.8), "within_error": pytest.approx(2 / 3),
-        "missed": 0.0, "unmarked": 0.0,
+        "share": 1.0, "missed": 0.0, "unmarked": 0.0,
     }  # fmt: skip
     assert found["global"]["pr"]["missed"] == 1.0
+    assert found["global"]["pr"]["share"] == pytest.approx(2 / 3)
     assert found["median"]["qt"]["median_abs"] == 0.0
     lines = list(table({half: found for half in HALVES}, "3x4"))
     assert len(lines) == 1 + len(QUANTITIES) * (len(HALVES) + 2)
+
+
+def test_rhythm_and_axis_against_the_table() -> None:
+    said = "Sinus arrhythmia. Electric axis of the heart: horizontal"
+    rows = [replace(a_row("2", 0.0), rhythm="irregular", axis_deg=12.0, report=said),
+            replace(a_row("4", 0.0), rhythm="regular", axis_deg=49.0, report=said),
+            replace(a_row("6", 0.0), report="Sinus rhythm. Electric axis of the heart: normal"),
+            replace(a_row("8", 0.0), rhythm="regular", report="Atrial flutter, typical")]  # fmt: skip
+    found = opinions(rows)
+    assert found["rhythm"] == {"n": 3.0, "share": pytest.approx(2 / 3), "agree": 0.5}
+    assert found["axis"]["share"] == pytest.approx(2 / 3)
+    assert (found["axis"]["inside"], found["axis"]["p90_off"]) == (0.5, pytest.approx(18.0))
+
+
+def test_pages_are_measured_and_refusals_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = EcgRecord(np.ones((12, 5000), np.float32), 500.0, name="2", report="Sinus rhythm")
+    reference = Reference("global", 60.0, 0.1, 0.16, 0.09, 0.4, 8)
+    monkeypatch.setattr(measure_eval, "read_marks", lambda *_: None)
+    monkeypatch.setattr(measure_eval, "references", lambda *_: {"global": reference})
+    monkeypatch.setattr(measure_eval, "row", lambda *_: a_row("2", 0.0))
+    reading = replace(fake_reader.reading_for((1000, 2000, 3), Overrides()),
+                      measurements=(Measurement("heart_rate", 62.0, "bpm", 1.0, 9),))  # fmt: skip
+    answers = [(record, reading, 1.0), (record, None, 1.0)]
+    monkeypatch.setattr(measure_eval, "measured_pages", lambda *_: iter(answers))
+    refs = [SimpleNamespace(name="2", path="2", read=lambda: record)] * 2
+    read, refused = measure_eval.page_rows(None, refs, "printed", 1)
+    assert (read.ours[0], read.truth["global"][0], read.truth["signal"][0]) == (62.0, 60.0, 60.0)
+    assert np.isnan(refused.ours).all()
+    assert figures([read, refused])["global"]["heart_rate"]["share"] == 0.5
 
 
 def test_a_folder_that_is_not_there_gives_one_line(tmp_path: Path) -> None:
