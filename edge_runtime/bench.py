@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import typer
 
-from edge_runtime.cli import BundleOption, one_line_errors
+from edge_runtime.cli import BundleOption, EngineName, EngineOption, one_line_errors
 from edge_runtime.evaluate import ResultsOption
 from edge_runtime.images import load_photos
 from edge_runtime.outputs import write_result
@@ -43,16 +43,17 @@ def photo(
     threads: Annotated[int, typer.Option(help="Threads of nets and OpenCV.")] = 2,
     results: ResultsOption = None,
     bundle: BundleOption = None,
+    engine: EngineOption = EngineName.auto,
 ) -> None:
     """Start-up, a table of stages, and peak memory of one photo."""
     with one_line_errors(), tempfile.TemporaryDirectory() as folder:
         made = path or _in_a_process(render_photo, Path(folder) / "photo.jpg")
-        figures = measure(made, runs, threads, bundle, Path(folder) / "out")
+        figures = measure(made, runs, threads, bundle, Path(folder) / "out", engine.value)
         data = "a photo given" if path else f"ecg.synth, folded page, long side {PHOTO_PX} px, JPEG"
         line = {"task": "bench/photo", **conditions(data, seed=None if path else SEED), "threads": threads}
         _print(figures)
         if results:
-            append_result(results, {**line, "figures": figures})
+            append_result(results, {**line, "engine": engine.value, "figures": figures})
 
 
 @app.command()
@@ -69,13 +70,15 @@ def synth(
             append_result(results, {**line, "figures": figures})
 
 
-def measure(photo_path: Path, runs: int, threads: int, bundle: Path | None, out: Path) -> dict[str, Any]:
+def measure(
+    photo_path: Path, runs: int, threads: int, bundle: Path | None, out: Path, engine: str = "auto"
+) -> dict[str, Any]:
     """Milliseconds a stage (medians after one warm-up), start-up, peak memory of this process."""
     from edge_runtime.reader import Reader
 
     cv2.setNumThreads(threads)
-    start_ms = startup_ms(bundle)
-    reader = Reader.open(bundle, threads=threads)
+    start_ms = startup_ms(bundle, engine)
+    reader = Reader.open(bundle, threads=threads, engine=engine)
     stages: list[dict[str, float]] = []
     for _ in range(runs + 1):
         times = [time.perf_counter()]
@@ -99,14 +102,14 @@ def measure(photo_path: Path, runs: int, threads: int, bundle: Path | None, out:
     }
 
 
-def startup_ms(bundle: Path | None) -> float:
+def startup_ms(bundle: Path | None, engine: str = "auto") -> float:
     """A new process from its start until the nets are loaded and checked: the median of three."""
     code = "import sys; from pathlib import Path; from edge_runtime.reader import Reader; import edge_runtime.images;"
-    code += "Reader.open(Path(sys.argv[1]) if len(sys.argv) > 1 else None)"
+    code += "Reader.open(Path(sys.argv[2]) if len(sys.argv) > 2 else None, engine=sys.argv[1])"
     took = []
     for _ in range(3):
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code, *([str(bundle)] if bundle else [])], check=True)
+        subprocess.run([sys.executable, "-c", code, engine, *([str(bundle)] if bundle else [])], check=True)
         took.append(1000 * (time.perf_counter() - start))
     return float(np.median(took))
 

@@ -43,8 +43,20 @@ class Gain(str, Enum):
     double = "20"
 
 
+class EngineName(str, Enum):
+    """What runs the nets (``edge_runtime.engines.ENGINES``)."""
+
+    auto = "auto"
+    ort = "ort"
+    openvino = "openvino"
+    trt = "trt"
+
+
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 BundleOption = Annotated[Path | None, typer.Option("--bundle", help="Model bundle folder instead of the shipped one.")]
+EngineOption = Annotated[
+    EngineName, typer.Option(help="What runs the nets; auto: TensorRT where it is installed, else onnxruntime.")
+]
 
 
 @contextmanager
@@ -87,6 +99,7 @@ def scan(
         list[str] | None, typer.Option("--format", help="Also write wfdb, edf, dicom, aecg, fhir or pdf (repeatable).")
     ] = None,
     bundle: BundleOption = None,
+    engine: EngineOption = EngineName.auto,
 ) -> None:
     """Read photos into STEM.csv, STEM.json and STEM.png.
 
@@ -109,7 +122,7 @@ def scan(
         from edge_runtime.reader import Reader
         from edge_runtime.scan import Outcome, scan_files
 
-        reader = Reader.open(bundle)
+        reader = Reader.open(bundle, engine=engine.value)
         outcomes = set()
         for line in scan_files(reader, photos, out, overrides, formats or ()):
             outcomes.add(line.outcome)

@@ -75,7 +75,7 @@ def _joined(tiles: F32) -> F32:
 
 def _run(decoder: Engine, tiles: list[NDArray[np.uint8]]) -> tuple[F32, F32, F32]:
     """Tiles to expected bins, presence and sharpness (n, 512) each."""
-    pixels = np.ascontiguousarray(np.stack(tiles).transpose(0, 3, 1, 2), dtype=np.float32)
+    pixels = np.ascontiguousarray(np.stack(tiles).transpose(0, 3, 1, 2))
     out = decoder(pixels)
     bins, sharpness = expected_bins(out["height"])
     presence = 1.0 / (1.0 + np.exp(-np.clip(out["presence"], -30, 30)))

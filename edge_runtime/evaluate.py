@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edge_runtime.cli import BundleOption, one_line_errors
+from edge_runtime.cli import BundleOption, EngineName, EngineOption, one_line_errors
 from edge_runtime.evaluation import Row, by_group, figures, folder_rows, paired_rows, table, worst_first
 from edge_runtime.reader import Reader
 from edge_runtime.results_log import append_result, conditions, tidy
@@ -35,10 +35,11 @@ def photos(
     results: ResultsOption = None,
     bundle: BundleOption = None,
     threads: ThreadsOption = None,
+    engine: EngineOption = EngineName.auto,
 ) -> None:
     """Read every photo of a folder; scored where photos.csv names the signals."""
     with one_line_errors():
-        reader = Reader.open(bundle, threads=threads)
+        reader = Reader.open(bundle, threads=threads, engine=engine.value)
         paired = (folder / "photos.csv").exists()
         rows = _followed((paired_rows if paired else folder_rows)(reader, folder, out))
         task = f"photos/{folder.resolve().name}"
@@ -55,12 +56,13 @@ def rendered(
     layout: Annotated[list[str] | None, typer.Option(help="Only these layouts (printed pages).")] = None,
     condition: Annotated[str | None, typer.Option(help="Only this condition (photographed pages).")] = None,
     threads: ThreadsOption = None,
+    engine: EngineOption = EngineName.auto,
 ) -> None:
     """Round trip of pages from ecg.synth: as printed in every layout, speed and gain, or as photographed."""
     from edge_runtime.rendered import LONG_SIDE_PX, ROUND_TRIP_LAYOUTS, photographed_rows, round_trip_rows
 
     with one_line_errors():
-        reader = Reader.open(bundle, threads=threads)
+        reader = Reader.open(bundle, threads=threads, engine=engine.value)
         if camera:
             task, data = "rendered/camera", f"ecg.synth, {count} photos, long side {LONG_SIDE_PX} px"
             rows = _followed(photographed_rows(reader, seed, count, condition=condition))
@@ -78,12 +80,13 @@ def refusals(
     seed: SeedOption = 1,
     count: Annotated[int, typer.Option(help="Pictures of each kind.")] = 10,
     threads: ThreadsOption = None,
+    engine: EngineOption = EngineName.auto,
 ) -> None:
     """Pictures without an ECG (scenes, plain grid paper, other pages): none may be read."""
     from edge_runtime.rendered import refusal_rows
 
     with one_line_errors():
-        reader = Reader.open(bundle, threads=threads)
+        reader = Reader.open(bundle, threads=threads, engine=engine.value)
         rows = _followed(refusal_rows(reader, seed, count))
         line = conditions(f"ecg.synth, {count} pictures of each kind", seed=seed, bundle=reader.bundle)
         _report(rows, results, {"task": "rendered/refusals", **line})

@@ -118,8 +118,8 @@ def fine_maps(photo: Photo, view: View, fine: Engine) -> Maps:
     return Maps(padded, out["grid"][0], area[0], area[1], sigmoid(out["marks"][0]), out["place"][0])
 
 
-def _planes(rgb: NDArray[np.uint8]) -> F32:
-    return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None], dtype=np.float32)
+def _planes(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])
 
 
 def find(photo: Photo, coarse: Engine, fine: Engine) -> Found | Unreadable:

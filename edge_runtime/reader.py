@@ -10,14 +10,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from ecg.bundle import ModelBundle, load_bundle
+from ecg.bundle import READER_NETS, ModelBundle, load_bundle
 from ecg.leads import einthoven_residual_mv
 from ecg.measurements import measure
 from ecg.page import BundleInfo, Decided, EcgSignal, Overrides, PageLayout, Photo, Reading, Unreadable
 from edge_runtime.consistency import reconciled
 from edge_runtime.decoder import RowTrace, decode_rows
+from edge_runtime.engines import open_engine
 from edge_runtime.engines.base import Engine
-from edge_runtime.engines.ort import OrtEngine
 from edge_runtime.finder import Found, find
 from edge_runtime.layout import find_layout
 from edge_runtime.refine import refined
@@ -38,10 +38,11 @@ class Reader:
         self._coarse, self._fine, self._decoder = coarse, fine, decoder
 
     @classmethod
-    def open(cls, bundle_dir: Path | None = None, *, threads: int | None = None) -> Reader:
-        """Load and verify a bundle (the shipped one if None); raises ``BundleError``."""
+    def open(cls, bundle_dir: Path | None = None, *, threads: int | None = None, engine: str = "auto") -> Reader:
+        """Load and verify a bundle (the shipped one if None); raises ``BundleError``, or ``EcgscanError`` where the
+        engine (``edge_runtime.engines.ENGINES``) is not installed."""
         bundle: ModelBundle = load_bundle(bundle_dir or SHIPPED)
-        nets = (OrtEngine(bundle, name, threads=threads) for name in ("finder_coarse", "finder_fine", "decoder"))
+        nets = (open_engine(bundle, name, engine, threads=threads) for name in READER_NETS)
         return cls(bundle.info, *nets)
 
     def read(self, photo: Photo, overrides: Overrides | None = None) -> Reading | Unreadable:

@@ -15,7 +15,7 @@ from typing import Any
 
 import ecg
 from ecg.page import BundleInfo
-from edge_runtime.engines.ort import usable_cores
+from edge_runtime.engines.base import usable_cores
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -29,7 +29,7 @@ def conditions(data: str, *, seed: int | None = None, bundle: BundleInfo | None 
         "seed": seed,
         "device": cpu_name(),
         "cores": usable_cores(),
-        "precision": "fp32",
+        "precision": "fp32" if bundle is None else bundle.precision,
         "bundle": None if bundle is None else f"{bundle.version} {bundle.sha256[:12]}",
         "ecgscan": ecg.__version__,
         "commit": commit(),

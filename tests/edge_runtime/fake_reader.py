@@ -56,7 +56,7 @@ class Reader:
         self.bundle = BundleInfo(Path("fake"), "0-test", "0" * 64)
 
     @classmethod
-    def open(cls, bundle_dir=None, *, threads=None):
+    def open(cls, bundle_dir=None, *, threads=None, engine="auto"):
         return cls()
 
     def read(self, photo, overrides=Overrides()):  # noqa: B008
