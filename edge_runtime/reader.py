@@ -19,6 +19,8 @@ from edge_runtime.decoder import RowTrace, decode_rows
 from edge_runtime.engines import open_engine
 from edge_runtime.engines.base import Engine
 from edge_runtime.finder import Found, find
+from edge_runtime.gate import gated
+from edge_runtime.gate_leads import contradictions
 from edge_runtime.layout import find_layout
 from edge_runtime.refine import refined
 from edge_runtime.relabel import relabelled
@@ -35,7 +37,7 @@ class Reader:
 
     def __init__(self, bundle: BundleInfo, coarse: Engine, fine: Engine, decoder: Engine) -> None:
         self.bundle = bundle
-        self._coarse, self._fine, self._decoder = coarse, fine, decoder
+        self.coarse, self._fine, self._decoder = coarse, fine, decoder
 
     @classmethod
     def open(cls, bundle_dir: Path | None = None, *, threads: int | None = None, engine: str = "auto") -> Reader:
@@ -49,10 +51,11 @@ class Reader:
         """One photo to a reading, or the reason why it can't be read."""
         timings: dict[str, float] = {}
         outcome = self._read(photo, overrides or Overrides(), timings)
+        outcome = _timed(timings, "gate", lambda: gated(photo, outcome, self.coarse))
         return replace(outcome, timings_ms=timings)
 
     def _read(self, photo: Photo, overrides: Overrides, timings: dict[str, float]) -> Reading | Unreadable:
-        found = _timed(timings, "finder", lambda: find(photo, self._coarse, self._fine))
+        found = _timed(timings, "finder", lambda: find(photo, self.coarse, self._fine))
         if isinstance(found, Unreadable):
             return found
         layout = _timed(timings, "layout", lambda: find_layout(found.marks, found.trace_map, overrides))
@@ -61,8 +64,9 @@ class Reader:
         layout = relabelled(_turned(layout, found), overrides.lead_names)
         sheet = _timed(timings, "lattice", lambda: refined(photo, found.sheet))
         rows = _timed(timings, "decoder", lambda: decode_rows(photo, sheet, layout, self._decoder))
-        signal = _timed(timings, "signals", lambda: reconciled(assemble(rows, layout)))
-        quality = _quality(found, rows, layout, signal)
+        assembled = assemble(rows, layout)
+        signal = _timed(timings, "signals", lambda: reconciled(assembled))
+        quality = {**_quality(found, rows, layout, signal), **contradictions(rows, layout, assembled)}
         if quality["coverage"] < MIN_COVERAGE or quality["confidence"] < MIN_CONFIDENCE:
             return Unreadable("decoder", "traces_not_followed",
                               "the traces can't be followed: come closer, hold still, use even light")  # fmt: skip
