@@ -75,18 +75,24 @@ def _scan_file(
     start = time.perf_counter()
     for photo in load_photos(file):
         load_ms = 1000 * (time.perf_counter() - start)
-        stem = names.take(photo)
         name = printable(file) + (f" page {photo.page + 1}" if photo.page else "")
-        try:
-            result = reader.read(photo, overrides)
-        except Exception as err:  # a fault of ours with one photo must not cost the user the other photos
-            what = printable(f"{type(err).__name__}: {err}")
-            yield ScanLine(Outcome.FAULT, f"{name}: internal fault ({what}); please report this photo")
-        else:
-            result = replace(result, timings_ms={"load": load_ms, **result.timings_ms})
-            line = _written(result, photo, reader.bundle, out_dir, stem, name)
-            yield replace(line, files=line.files + _exported(result, photo, out_dir / stem, formats))
+        yield scan_photo(reader, photo, out_dir / names.take(photo), name, overrides, formats, load_ms=load_ms)
         start = time.perf_counter()
+
+
+def scan_photo(
+    reader: PhotoReader, photo: Photo, stem: Path, name: str, overrides: Overrides, formats: Sequence[str] = (),
+    *, load_ms: float = 0.0,
+) -> ScanLine:  # fmt: skip
+    """Read one photo and write its results as files that start with ``stem``; ``name`` is what the line calls it."""
+    try:
+        result = reader.read(photo, overrides)
+    except Exception as err:  # a fault of ours with one photo must not cost the user the other photos
+        what = printable(f"{type(err).__name__}: {err}")
+        return ScanLine(Outcome.FAULT, f"{name}: internal fault ({what}); please report this photo")
+    result = replace(result, timings_ms={"load": load_ms, **result.timings_ms})
+    line = _written(result, photo, reader.bundle, stem.parent, stem.name, name)
+    return replace(line, files=line.files + _exported(result, photo, stem, formats))
 
 
 def _written(
