@@ -88,6 +88,24 @@ def render(
     _told(lambda: run(config))
 
 
+@app.command()
+def readings(
+    data: Annotated[list[str], typer.Option(help="Records to print, photograph and read: ptbxl:DIR, cinc:DIR.")],
+    out: Annotated[Path, typer.Option(help="File for the readings; an earlier run there goes on.")] = Path(
+        "runs/readings.npz"
+    ),
+    folds: Annotated[list[int] | None, typer.Option(help="Only these folds of sources that have folds.")] = None,
+    conditions: Annotated[list[str] | None, typer.Option(help="photo, clean; both by default.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="The reader's bundle; the shipped one by default.")] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Print, photograph and read records with the edge's reader, for findings to be calibrated and tested on."""
+    from distill.readings import CONDITIONS, ReadingsConfig, read_all
+
+    config = ReadingsConfig(out, tuple(data), tuple(folds or ()), tuple(conditions or CONDITIONS), bundle, seed)
+    _told(lambda: read_all(config, typer.echo))
+
+
 def _told(work) -> None:
     try:
         work()

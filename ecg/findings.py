@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 SUPERCLASSES: Final = ("NORM", "MI", "STTC", "CD", "HYP")
 
@@ -142,3 +142,75 @@ def report_of(codes: Iterable[str]) -> str:
     order = {"rhythm": 0, "diagnostic": 1, "form": 2}
     known.sort(key=lambda s: 3 if s.code == "NORM" else order[s.kind])
     return " ".join(s.sentence + "." for s in known)
+
+
+# What the findings' head says: the superclasses, then codes with enough examples.  A code stands for those it covers:
+# records that only carry a coarser label (PTB-XL's diagnostic subclasses) count with the code that nine in ten of them
+# have, and infarcts of neighbouring walls count with the wall that they share.
+FINDING_CODES: Final[dict[str, tuple[str, ...]]] = {
+    "AMI": ("AMI", "ASMI", "ALMI", "INJAS", "INJAL"),
+    "IMI": ("IMI", "ILMI", "IPMI", "IPLMI", "INJIN", "INJIL"),
+    "ISC_": ("ISC_", "ISCAL", "ISCIN", "ISCIL", "ISCAS", "ISCLA", "ISCAN", "ISCA", "ISCI"),
+    "NDT": ("NDT",),
+    "NST_": ("NST_",),
+    "STD_": ("STD_",),
+    "INVT": ("INVT",),
+    "LOWT": ("LOWT",),
+    "LVH": ("LVH",),
+    "VCLVH": ("VCLVH",),
+    "LAO/LAE": ("LAO/LAE",),
+    "LAFB": ("LAFB", "LAFB/LPFB"),
+    "IRBBB": ("IRBBB",),
+    "CRBBB": ("CRBBB",),
+    "CLBBB": ("CLBBB",),
+    "IVCD": ("IVCD",),
+    "1AVB": ("1AVB", "_AVB"),
+    "QWAVE": ("QWAVE",),
+    "ABQRS": ("ABQRS",),
+    "LVOLT": ("LVOLT",),
+    "PVC": ("PVC",),
+    "PAC": ("PAC",),
+    "SR": ("SR",),
+    "AFIB": ("AFIB",),
+    "STACH": ("STACH",),
+    "SBRAD": ("SBRAD",),
+    "SARRH": ("SARRH",),
+}
+FINDINGS: Final = (*SUPERCLASSES, *FINDING_CODES)
+SUPERCLASS_NAMES: Final = {
+    "NORM": "Normal ECG",
+    "MI": "Myocardial infarction",
+    "STTC": "ST-T changes",
+    "CD": "Conduction disturbance",
+    "HYP": "Hypertrophy",
+}
+
+
+def finding_name(code: str) -> str:
+    """What people call a finding."""
+    return SUPERCLASS_NAMES[code] if code in SUPERCLASS_NAMES else STATEMENTS[code].name
+
+
+def finding_labels(codes: Iterable[str], superclasses: Iterable[str]) -> tuple[bool | None, ...]:
+    """For each of ``FINDINGS``: present, absent, or None where a source that says nothing at all can't tell."""
+    said, classes = set(codes), set(superclasses)
+    if not said and not classes:
+        return (None,) * len(FINDINGS)
+    return tuple([c in classes for c in SUPERCLASSES] + [not said.isdisjoint(m) for m in FINDING_CODES.values()])
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the findings' net says of one statement.
+
+    ``probability``: calibrated, 0 to 1.  ``zero_shot``: likeness (-1 to 1) of the page's embedding to the statement's
+    prompts, less that to the others'; None where nothing was embedded.  ``decision``: "present", "absent", or
+    "not assessed", for which ``why`` gives the reason.
+    """
+
+    code: str
+    name: str
+    probability: float
+    zero_shot: float | None
+    decision: Literal["present", "absent", "not assessed"]
+    why: str = ""
