@@ -91,12 +91,16 @@ def _decide(prior: dict[float, float], evidence: dict[str, dict[float, float]]) 
 
 
 def _text(seen: Seen, kind: str, group: str) -> float:
-    """Log likelihood of the printed texts if this one is printed."""
+    """Log likelihood of the printed texts if this one is printed: the surest mark of each value counts, once.
+
+    One misread text raises several marks side by side, so these are not several witnesses.
+    """
     total = 0.0
-    for m in seen.texts:
-        if m.kind.startswith(group):
-            wrong = 0.005 + 0.6 * (1.0 - min(m.score, 1.0)) ** 2
-            total += float(np.log(1.0 - wrong if m.kind == kind else wrong / 2))
+    kinds = {m.kind for m in seen.texts if m.kind.startswith(group)}
+    for here in sorted(kinds):
+        score = max(min(m.score, 1.0) for m in seen.texts if m.kind == here)
+        wrong = min(0.02 + 0.6 * (1.0 - score) ** 1.5, 0.6)
+        total += float(np.log(1.0 - wrong if here == kind else wrong / 2))
     return total
 
 

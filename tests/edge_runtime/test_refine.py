@@ -57,11 +57,12 @@ def test_unknown_nodes_stay_unknown():
     assert np.array_equal(np.isnan(out.node_px), np.isnan(nodes))
 
 
-def test_a_grid_with_fine_lines_is_left_to_the_finder():
+def test_fine_lines_do_not_draw_the_nodes_aside():
     y, x = np.mgrid[0:900, 0:1350] / PX_PER_MM
     fine = np.abs(np.mod(x - 0.1 + 0.5, 1) - 0.5)
     heavy = np.abs(np.mod(x - 0.1 + 2.5, 5) - 2.5)
     light = 235 - 40 * np.exp(-((fine / 0.12) ** 2)) - 60 * np.exp(-((heavy / 0.15) ** 2)) + 0 * y
     rgb = np.repeat(np.clip(light, 0, 255)[..., None], 3, axis=-1).astype(np.uint8)
     sheet = lattice()
-    assert np.array_equal(refined(Photo(rgb), sheet).node_px, sheet.node_px)
+    moved_mm = (refined(Photo(rgb), sheet).node_px - sheet.node_px)[2:-2, 2:-2, 0] / PX_PER_MM
+    assert np.abs(moved_mm - 0.1).max() < 0.02
