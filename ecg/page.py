@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ecg.leads import N_LEADS, base_lead
 
 if TYPE_CHECKING:
+    from ecg.findings import Finding
     from ecg.measurements import Measurement
 
 F32 = NDArray[np.float32]
@@ -192,7 +193,7 @@ class Unreadable:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """All that one page gave."""
+    """All that one page gave; ``embedding`` (d,) in the teacher's space, where it was asked for."""
 
     sheet: Sheet
     layout: PageLayout
@@ -201,6 +202,8 @@ class Reading:
     timings_ms: dict[str, float] = field(default_factory=dict)
     gate: tuple[GateFinding, ...] = ()
     measurements: tuple[Measurement, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    embedding: F32 | None = None
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ecg.bundle import ModelBundle
 from ecg.errors import BundleError
 from ecg.findings import Finding, finding_name
 from ecg.leads import LEAD_INDEX
 from ecg.page import F32, EcgSignal
 from ecg.signal_input import SIGNAL_HZ, on_signal_clock, signal_input
+from edge_runtime.engines import open_engine
 from edge_runtime.engines.base import Engine
 
 FINDINGS_KEY: Final = "findings"
@@ -165,3 +167,24 @@ def doubt(
 
 def _names(leads: Sequence[str]) -> str:
     return ", ".join(leads) if len(leads) < 5 else f"{len(leads)} leads that were not read"
+
+
+def open_findings(bundle: ModelBundle, engine: str = "auto", threads: int | None = None) -> FindingsHead | None:
+    """The findings' head of a bundle; None where the bundle has none."""
+    if FINDINGS_NET not in bundle.nets or FINDINGS_KEY not in bundle.extras:
+        return None
+    net = open_engine(bundle, FINDINGS_NET, engine, threads=threads)
+    return FindingsHead(net, rules_of(bundle.extras[FINDINGS_KEY]), prompts_of(bundle))
+
+
+def prompts_of(bundle: ModelBundle) -> Prompts | None:
+    """The prompts' vectors that the bundle carries; None where it carries none."""
+    if PROMPTS_FILE not in bundle.files:
+        return None
+    path = bundle.info.path / bundle.files[PROMPTS_FILE].file
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            codes, vectors = tuple(str(c) for c in file["codes"]), np.asarray(file["vectors"], np.float32)
+    except (OSError, ValueError, KeyError) as err:
+        raise BundleError(f"{path}: can't be read as prompts ({err}); export the bundle again") from err
+    return Prompts(codes, vectors)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 import ecg
 from ecg.errors import EcgscanError
+from ecg.findings import Finding
 from ecg.leads import LEADS, base_lead
 from ecg.measurements import Measurement
 from ecg.page import U8, BundleInfo, EcgSignal, PageLayout, Photo, Reading, Unreadable
@@ -74,6 +75,8 @@ def reading_json(result: Reading | Unreadable, photo: Photo, bundle: BundleInfo,
         "quality": _plain(result.quality) if isinstance(result, Reading) else {},
         "gate": [_plain(asdict(finding)) for finding in result.gate],
         "measurements": measurements_json(result.measurements) if isinstance(result, Reading) else {},
+        "findings": findings_json(result.findings) if isinstance(result, Reading) else [],
+        **_embedding_json(result),
         "timings_ms": {k: round(v, 1) for k, v in result.timings_ms.items()},
         "bundle": {"version": bundle.version, "sha256": bundle.sha256},
     }
@@ -141,6 +144,17 @@ def measurements_json(measurements: Iterable[Measurement]) -> dict[str, Any]:
         m.name: _plain({"value": m.value, "unit": m.unit, "error": m.error, "n_beats": m.n_beats, "reason": m.reason})
         for m in measurements
     }
+
+
+def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Each finding: code, name, probability (null where nothing is calibrated for it), zero_shot, decision, why."""
+    return [_plain(asdict(f)) for f in findings]
+
+
+def _embedding_json(result: Reading | Unreadable) -> dict[str, Any]:
+    if isinstance(result, Unreadable) or result.embedding is None:
+        return {}
+    return {"embedding": [round(float(v), 5) for v in result.embedding]}
 
 
 def _plain(value: Any) -> Any:

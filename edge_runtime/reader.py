@@ -19,6 +19,7 @@ from edge_runtime.decoder import RowTrace, decode_rows
 from edge_runtime.engines import open_engine
 from edge_runtime.engines.base import Engine
 from edge_runtime.finder import Found, find
+from edge_runtime.findings import FindingsHead, open_findings
 from edge_runtime.gate import gated
 from edge_runtime.gate_leads import contradictions
 from edge_runtime.layout import find_layout
@@ -35,9 +36,13 @@ MIN_CONFIDENCE = 0.30
 class Reader:
     """The nets of one bundle, loaded once, reading photo after photo."""
 
-    def __init__(self, bundle: BundleInfo, coarse: Engine, fine: Engine, decoder: Engine) -> None:
+    def __init__(
+        self, bundle: BundleInfo, coarse: Engine, fine: Engine, decoder: Engine, findings: FindingsHead | None = None
+    ) -> None:
         self.bundle = bundle
         self.coarse, self._fine, self._decoder = coarse, fine, decoder
+        self._findings = findings
+        self.keep_embedding = False
 
     @classmethod
     def open(cls, bundle_dir: Path | None = None, *, threads: int | None = None, engine: str = "auto") -> Reader:
@@ -45,7 +50,7 @@ class Reader:
         engine (``edge_runtime.engines.ENGINES``) is not installed."""
         bundle: ModelBundle = load_bundle(bundle_dir or SHIPPED)
         nets = (open_engine(bundle, name, engine, threads=threads) for name in READER_NETS)
-        return cls(bundle.info, *nets)
+        return cls(bundle.info, *nets, findings=open_findings(bundle, engine, threads))
 
     def read(self, photo: Photo, overrides: Overrides | None = None) -> Reading | Unreadable:
         """One photo to a reading, or the reason why it can't be read."""
@@ -72,7 +77,12 @@ class Reader:
                               "the traces can't be followed: come closer, hold still, use even light")  # fmt: skip
         step_s = 1.0 / (found.pose.px_per_mm * layout.paper_speed_mm_per_s)
         figures = _timed(timings, "measurements", lambda: measure(signal, step_s))
-        return Reading(sheet, layout, signal, quality, measurements=figures)
+        reading = Reading(sheet, layout, signal, quality, measurements=figures)
+        head = self._findings
+        if head is None:
+            return reading
+        told = _timed(timings, "findings", lambda: head(signal, quality))
+        return replace(reading, findings=told.findings, embedding=told.embedding if self.keep_embedding else None)
 
 
 def _turned(layout: PageLayout, found: Found) -> PageLayout:
