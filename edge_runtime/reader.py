@@ -26,6 +26,7 @@ from edge_runtime.layout import find_layout
 from edge_runtime.refine import refined
 from edge_runtime.relabel import relabelled
 from edge_runtime.signals import assemble
+from edge_runtime.tempo import other_speed
 
 T = TypeVar("T")
 SHIPPED = Path(__file__).parent / "models"
@@ -49,8 +50,8 @@ class Reader:
         """Load and verify a bundle (the shipped one if None); raises ``BundleError``, or ``EcgscanError`` where the
         engine (``edge_runtime.engines.ENGINES``) is not installed."""
         bundle: ModelBundle = load_bundle(bundle_dir or SHIPPED)
-        nets = (open_engine(bundle, name, engine, threads=threads) for name in READER_NETS)
-        return cls(bundle.info, *nets, findings=open_findings(bundle, engine, threads))
+        coarse, fine, decoder = (open_engine(bundle, name, engine, threads=threads) for name in READER_NETS)
+        return cls(bundle.info, coarse, fine, decoder, open_findings(bundle, engine, threads))
 
     def read(self, photo: Photo, overrides: Overrides | None = None) -> Reading | Unreadable:
         """One photo to a reading, or the reason why it can't be read."""
@@ -77,6 +78,9 @@ class Reader:
                               "the traces can't be followed: come closer, hold still, use even light")  # fmt: skip
         step_s = 1.0 / (found.pose.px_per_mm * layout.paper_speed_mm_per_s)
         figures = _timed(timings, "measurements", lambda: measure(signal, step_s))
+        tempo = other_speed(signal, layout, figures)
+        if tempo is not None:
+            return self._at_speed(photo, found, 75.0 - layout.paper_speed_mm_per_s, tempo, overrides, timings)
         reading = Reading(sheet, layout, signal, quality, measurements=figures)
         head = self._findings
         if head is None:
