@@ -16,9 +16,9 @@ from edge_runtime.layout_fit import Columns
 SPEED_PRIOR: Final = {25.0: 0.88, 50.0: 0.12}
 GAIN_PRIOR: Final = {5.0: 0.06, 10.0: 0.88, 20.0: 0.06}
 # Pulse widths by speed: 0.2 s is 5 mm at 25 mm/s, 10 mm at 50, but some machines print 5 mm always.
-PULSE_WIDTHS: Final = {25.0: ((0.90, 5.0), (0.01, 10.0)), 50.0: ((0.35, 5.0), (0.55, 10.0))}
+PULSE_WIDTHS: Final = {25.0: ((0.90, 5.0), (0.003, 10.0)), 50.0: ((0.35, 5.0), (0.55, 10.0))}
 PULSE_WIDTH_SIGMA_MM: Final = 0.8
-ELSE_PER_MM: Final = 0.004  # likelihood of a width that no rule explains
+ELSE_PER_MM: Final = 0.002  # likelihood of a width that no rule explains
 # Seconds on a page from its first column to its end, and how usual they are.
 PAGE_SECONDS: Final = ((10.0, 1.0), (5.0, 0.4), (20.0, 0.02), (2.5, 0.1), (12.0, 0.1), (8.0, 0.1), (6.0, 0.1))
 
@@ -99,7 +99,7 @@ def _text(seen: Seen, kind: str, group: str) -> float:
     kinds = {m.kind for m in seen.texts if m.kind.startswith(group)}
     for here in sorted(kinds):
         score = max(min(m.score, 1.0) for m in seen.texts if m.kind == here)
-        wrong = min(0.02 + 0.6 * (1.0 - score) ** 1.5, 0.6)
+        wrong = 0.66 - 0.64 * min(max((score - 0.3) / 0.6, 0.0), 1.0)  # below 0.3 a mark says nothing
         total += float(np.log(1.0 - wrong if here == kind else wrong / 2))
     return total
 

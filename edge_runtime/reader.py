@@ -13,7 +13,7 @@ import numpy as np
 from ecg.bundle import READER_NETS, ModelBundle, load_bundle
 from ecg.leads import einthoven_residual_mv
 from ecg.measurements import measure
-from ecg.page import BundleInfo, Decided, EcgSignal, Overrides, PageLayout, Photo, Reading, Unreadable
+from ecg.page import BundleInfo, Decided, EcgSignal, Overrides, PageLayout, Photo, Reading, Sheet, Unreadable
 from edge_runtime.consistency import reconciled
 from edge_runtime.decoder import RowTrace, decode_rows
 from edge_runtime.engines import open_engine
@@ -64,11 +64,24 @@ class Reader:
         found = _timed(timings, "finder", lambda: find(photo, self.coarse, self._fine))
         if isinstance(found, Unreadable):
             return found
+        sheet = _timed(timings, "lattice", lambda: refined(photo, found.sheet))
+        reading = self._traced(photo, found, sheet, overrides, timings)
+        if isinstance(reading, Unreadable):
+            return reading
+        reading = self._at_the_hearts_speed(photo, found, reading, overrides, timings)
+        head = self._findings
+        if head is None:
+            return reading
+        told = _timed(timings, "findings", lambda: head(reading.signal, reading.quality))
+        return replace(reading, findings=told.findings, embedding=told.embedding if self.keep_embedding else None)
+
+    def _traced(
+        self, photo: Photo, found: Found, sheet: Sheet, overrides: Overrides, timings: dict[str, float]
+    ) -> Reading | Unreadable:
         layout = _timed(timings, "layout", lambda: find_layout(found.marks, found.trace_map, overrides))
         if isinstance(layout, Unreadable):
             return layout
         layout = relabelled(_turned(layout, found), overrides.lead_names)
-        sheet = _timed(timings, "lattice", lambda: refined(photo, found.sheet))
         rows = _timed(timings, "decoder", lambda: decode_rows(photo, sheet, layout, self._decoder))
         assembled = assemble(rows, layout)
         signal = _timed(timings, "signals", lambda: reconciled(assembled))
@@ -78,15 +91,20 @@ class Reader:
                               "the traces can't be followed: come closer, hold still, use even light")  # fmt: skip
         step_s = 1.0 / (found.pose.px_per_mm * layout.paper_speed_mm_per_s)
         figures = _timed(timings, "measurements", lambda: measure(signal, step_s))
-        tempo = other_speed(signal, layout, figures)
-        if tempo is not None:
-            return self._at_speed(photo, found, 75.0 - layout.paper_speed_mm_per_s, tempo, overrides, timings)
-        reading = Reading(sheet, layout, signal, quality, measurements=figures)
-        head = self._findings
-        if head is None:
+        return Reading(sheet, layout, signal, quality, measurements=figures)
+
+    def _at_the_hearts_speed(
+        self, photo: Photo, found: Found, reading: Reading, overrides: Overrides, timings: dict[str, float]
+    ) -> Reading:
+        """The reading, or one at the other paper speed where the heart speaks for that louder than the page did."""
+        tempo = other_speed(reading.signal, reading.layout, reading.measurements)
+        if tempo is None:
             return reading
-        told = _timed(timings, "findings", lambda: head(signal, quality))
-        return replace(reading, findings=told.findings, embedding=told.embedding if self.keep_embedding else None)
+        said = replace(overrides, paper_speed_mm_per_s=75.0 - reading.layout.paper_speed_mm_per_s)
+        again = self._traced(photo, found, reading.sheet, said, timings)
+        if isinstance(again, Unreadable):
+            return reading
+        return replace(again, layout=replace(again.layout, decided={**again.layout.decided, "speed": tempo}))
 
 
 def _turned(layout: PageLayout, found: Found) -> PageLayout:
@@ -99,7 +117,7 @@ def _turned(layout: PageLayout, found: Found) -> PageLayout:
 def _timed(timings: dict[str, float], stage: str, work: Callable[[], T]) -> T:
     start = time.perf_counter()
     out = work()
-    timings[stage] = round((time.perf_counter() - start) * 1e3, 1)
+    timings[stage] = round(timings.get(stage, 0.0) + (time.perf_counter() - start) * 1e3, 1)
     return out
 
 
