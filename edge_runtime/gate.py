@@ -39,14 +39,14 @@ class Limit:
 
 
 NOT_AN_ECG: Final = Limit("not_an_ecg", False, 0.5, "show the printed ECG: its page should fill the picture")
-TOO_DARK: Final = Limit("too_dark", False, 55.0, "too dark: more light on the page")
-TOO_BRIGHT: Final = Limit("too_bright", True, 0.5, "too bright: less light, or tap on the page to expose for it")
+TOO_DARK: Final = Limit("too_dark", False, 50.0, "too dark: more light on the page")
+TOO_BRIGHT: Final = Limit("too_bright", True, 0.7, "too bright: less light, or tap on the page to expose for it")
 LOW_CONTRAST: Final = Limit("low_contrast", False, 22.0, "the traces are faint: more and even light, clean the lens")
-TOO_SMALL: Final = Limit("too_small", False, 3.0, "move closer: the page is too small in the picture")
+TOO_SMALL: Final = Limit("too_small", False, 2.4, "move closer: the page is too small in the picture")
 CUT_OFF: Final = Limit("cut_off", True, 0.0, "page cut off: show all of it")
 TILTED: Final = Limit("tilted", True, 1.35, "hold the camera straight above the page")
 GLARE: Final = Limit("glare", True, 0.02, "glare on the page: tilt it or turn off the flash")
-BLURRED: Final = Limit("blurred", True, 0.6, "blurred: hold still and let the camera focus")
+BLURRED: Final = Limit("blurred", True, 0.65, "blurred: hold still and let the camera focus")
 MOVING: Final = Limit("moving", True, 0.006, "hold still")
 
 FAINT_READING: Final = Limit("traces_unsure", False, 0.40, "the traces are read unsurely: come closer, even light, flatten the page")  # fmt: skip  # noqa: E501
@@ -61,8 +61,7 @@ BOTH_EINTHOVEN: Final = 0.45  # with REPEAT passed as well, this much Einthoven 
 LAYOUT_UNSURE: Final = Limit("layout_unsure", False, 0.50, "few lead names are readable: check the leads, or give --layout")  # fmt: skip  # noqa: E501
 SCALE_UNSURE: Final = Limit("scale_unsure", False, 0.75, "paper speed or gain is not certain: check them, or give --speed and --gain")  # fmt: skip  # noqa: E501
 LONE_LEAD: Final = Limit("layout_unknown", False, 0.55, "too little is seen to tell which lead this is: show more of the page")  # fmt: skip  # noqa: E501
-WASHED_OUT: Final = 70.0  # contrast below which a clipped picture has lost its grid
-FIRM_PX_PER_MM: Final = 4.0
+WASHED_OUT: Final = 100.0  # contrast below which a clipped picture may have lost its grid
 
 
 def gate_frame(measures: PhotoMeasures, motion: float = 0.0) -> tuple[GateFinding, ...]:
