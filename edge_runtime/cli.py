@@ -146,6 +146,41 @@ def demo(
 
 
 @app.command()
+def camera(
+    device: Annotated[
+        str, typer.Option(help="A number, /dev/videoN, rtsp://..., gstreamer:PIPELINE, a video or a picture.")
+    ] = "0",
+    out: OutOption = Path("ecgscan-out"),
+    headless: Annotated[bool, typer.Option("--headless", help="No window; guidance in the terminal.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="End after the first page that was read.")] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="Start a video over at its end.")] = False,
+    retries: Annotated[int, typer.Option(min=0, help="Tries after an unplugged or silent camera.")] = 6,
+    seconds: Annotated[float, typer.Option(min=0, help="End after this time; 0 runs on.")] = 0.0,
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="Also write wfdb, edf, dicom, aecg, fhir or pdf (repeatable).")
+    ] = None,
+    bundle: BundleOption = None,
+) -> None:
+    """Guide a camera over the page, take the sharpest picture once all is well, and read it. Ctrl-C ends.
+
+    Exit code: 0 something was read, 3 nothing was, 2 wrong usage or no camera.
+    """
+    from edge_runtime.exports import FORMATS
+
+    for name in formats or ():
+        if name not in FORMATS:
+            raise typer.BadParameter(f"{name!r}: give one of {', '.join(FORMATS)}", param_hint="--format")
+    with one_line_errors():
+        from edge_runtime.camera import CameraOptions, run_camera
+        from edge_runtime.reader import Reader
+
+        options = CameraOptions(device, out, headless, once, loop, retries, seconds, tuple(formats or ()))
+        run = run_camera(Reader.open(bundle), options, typer.echo)
+        typer.echo(run.summary(), err=not run.n_read)
+    raise typer.Exit(EXIT_READ if run.n_read else EXIT_UNREADABLE)
+
+
+@app.command()
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes any free one.")] = 8765,
     lan: Annotated[
