@@ -235,9 +235,17 @@ class Readings:
             return np.zeros((768, 768), np.uint8)
         return np.asarray(cv2.imdecode(self._page[first:last], cv2.IMREAD_GRAYSCALE), np.uint8)
 
-    def where(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The numbers of the chosen readings."""
-        return np.flatnonzero(chosen)
+    def part(self, chosen: NDArray[np.bool_]) -> Readings:
+        """Some of the readings, without their pages."""
+        k = np.flatnonzero(chosen)
+        taken: dict[str, Any] = {f: getattr(self, f)[k] for f in _ROWS}
+        for f in ("codes", "superclasses"):
+            taken[f] = tuple(getattr(self, f)[int(i)] for i in k)
+        return Readings(**taken, _page=np.zeros(0, np.uint8), _page_end=np.zeros(len(k), np.int64))
+
+
+_ROWS: Final = ("mv", "confidence", "printed", "quality", "status", "layout", "record", "source", "fold", "condition",
+                "true_mv")  # fmt: skip
 
 
 def load_readings(path: Path) -> Readings:
