@@ -6,7 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ecg.marks import AREA_CHANNELS, COARSE_CHANNELS, GRID_CHANNELS, MARK_KINDS, PLACE_CHANNELS
+from ecg.marks import (
+    AREA_CHANNELS,
+    COARSE_CHANNELS,
+    GRID_CHANNELS,
+    MARK_KINDS,
+    PATCH_HEIGHT,
+    PATCH_WIDTH,
+    PLACE_CHANNELS,
+    READ_KINDS,
+)
 
 
 def conv(c_in: int, c_out: int, stride: int | tuple[int, int] = 1, kernel: int = 3) -> nn.Sequential:
@@ -127,6 +136,24 @@ class FinderFine(nn.Module):
     def forward(self, rgb: Tensor) -> tuple[Tensor, ...]:
         """See the class; (B, 4, h, w), (B, 2, h, w), (B, kinds, h, w), (B, 6, h, w)."""
         return torch.split(self.head(self.refine(self.decode(self.encoder(rgb)))), self.sizes, dim=1)
+
+
+class MarkReader(nn.Module):
+    """Patches (B, 1, 40, 224) of what looks like a name or a text to logits (B, kinds) as READ_KINDS."""
+
+    outputs = ("kind",)
+
+    def __init__(self, widths: tuple[int, ...] = (16, 32, 48, 64)) -> None:
+        super().__init__()
+        a, b, c, d = widths
+        self.body = nn.Sequential(
+            conv(1, a, 2), conv(a, b, 2), Residual(b), conv(b, c, 2), Residual(c), conv(c, d, (1, 2)), Residual(d)
+        )
+        self.head = nn.Linear(d * (PATCH_HEIGHT // 8) * (PATCH_WIDTH // 16), len(READ_KINDS))
+
+    def forward(self, patch: Tensor) -> Tensor:
+        """See the class; grey values 0..255."""
+        return self.head(self.body(patch * (1 / 64.0) - 2.0).flatten(1))
 
 
 class StripDecoder(nn.Module):

@@ -17,12 +17,14 @@ from ecg.marks import COARSE_REF_PX_PER_MM, COARSE_STRIDE, END_KINDS, FINE_STRID
 from ecg.page import F32, Mark, Photo, Sheet, TraceMap, Unreadable
 from edge_runtime.engines.base import Engine
 from edge_runtime.lattice import Field, bilinear, field_to_sheet, unwrap_grid
+from edge_runtime.mark_reader import read_marks
 
 MIN_ECG_PROBABILITY = 0.35
 MIN_PX_PER_MM = 1.6  # FIELD 4: below two px/mm no trace is worth reading
 PAD = 32  # the fine finder's coarsest stride
 MAX_VIEW_PX = 2_600_000
 MARK_SCORE = 0.2
+READABLE = ("lead:", "speed:", "gain:")
 GRID_SHOWS = 0.5  # mean certainty of the grid around the traces
 OTHER_SIZES = (0.6, 1.65)
 TEXT_APART_MM = 5.0
@@ -122,8 +124,8 @@ def _planes(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])
 
 
-def find(photo: Photo, coarse: Engine, fine: Engine) -> Found | Unreadable:
-    """Photo to sheet, marks and ink, or why not."""
+def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None) -> Found | Unreadable:
+    """Photo to sheet, marks and ink, or why not; ``names`` reads what the view shows too small."""
     pose = find_pose(photo, coarse)
     if isinstance(pose, Unreadable):
         return pose
@@ -145,6 +147,8 @@ def find(photo: Photo, coarse: Engine, fine: Engine) -> Found | Unreadable:
     if np.isfinite(sheet.node_px[..., 0]).sum() < 16:
         return Unreadable("lattice", "no_lattice", "the paper's grid can't be followed: flatten the page, avoid glare")
     marks = find_marks(maps, field)
+    if names is not None:
+        marks = tuple(m for m in marks if not m.kind.startswith(READABLE)) + read_marks(photo, maps, field, names)
     return Found(sheet, marks, _trace_map(maps, sheet, cells), pose, seen)
 
 

@@ -30,6 +30,7 @@ from edge_runtime.tempo import other_speed
 
 T = TypeVar("T")
 SHIPPED = Path(__file__).parent / "models"
+MARK_READER = "mark_reader"
 MIN_COVERAGE = 0.35  # of the printed samples; below, the trace was not followed
 MIN_CONFIDENCE = 0.30
 
@@ -38,10 +39,11 @@ class Reader:
     """The nets of one bundle, loaded once, reading photo after photo."""
 
     def __init__(
-        self, bundle: BundleInfo, coarse: Engine, fine: Engine, decoder: Engine, findings: FindingsHead | None = None
-    ) -> None:
+        self, bundle: BundleInfo, coarse: Engine, fine: Engine, decoder: Engine, findings: FindingsHead | None = None,
+        names: Engine | None = None,
+    ) -> None:  # fmt: skip
         self.bundle = bundle
-        self.coarse, self._fine, self._decoder = coarse, fine, decoder
+        self.coarse, self._fine, self._decoder, self._names = coarse, fine, decoder, names
         self._findings = findings
         self.keep_embedding = False
 
@@ -51,7 +53,8 @@ class Reader:
         engine (``edge_runtime.engines.ENGINES``) is not installed."""
         bundle: ModelBundle = load_bundle(bundle_dir or SHIPPED)
         coarse, fine, decoder = (open_engine(bundle, name, engine, threads=threads) for name in READER_NETS)
-        return cls(bundle.info, coarse, fine, decoder, open_findings(bundle, engine, threads))
+        names = open_engine(bundle, MARK_READER, engine, threads=threads) if MARK_READER in bundle.nets else None
+        return cls(bundle.info, coarse, fine, decoder, open_findings(bundle, engine, threads), names)
 
     def read(self, photo: Photo, overrides: Overrides | None = None) -> Reading | Unreadable:
         """One photo to a reading, or the reason why it can't be read."""
@@ -61,7 +64,7 @@ class Reader:
         return replace(outcome, timings_ms=timings)
 
     def _read(self, photo: Photo, overrides: Overrides, timings: dict[str, float]) -> Reading | Unreadable:
-        found = _timed(timings, "finder", lambda: find(photo, self.coarse, self._fine))
+        found = _timed(timings, "finder", lambda: find(photo, self.coarse, self._fine, self._names))
         if isinstance(found, Unreadable):
             return found
         sheet = _timed(timings, "lattice", lambda: refined(photo, found.sheet))

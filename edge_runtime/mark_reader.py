@@ -1,0 +1,101 @@
+"""Names and texts read from the photo itself, at twice the finder's view, wherever the view shows something like one.
+
+The fine finder sees that there is a name and where; at 4 px/mm it often takes V4 for V3 and 50 for 25.  A small net
+looks at a patch of each place as the photo shows it and says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ecg.geometry import VIEW_PX_PER_MM, View, shrunken
+from ecg.marks import (
+    FINE_STRIDE,
+    LEAD_KINDS,
+    MARK_KINDS,
+    PATCH_HEIGHT,
+    PATCH_PX_PER_MM,
+    PATCH_WIDTH,
+    READ_KINDS,
+    SPLIT_GAIN,
+    TEXT_KINDS,
+)
+from ecg.page import F32, U8, Mark, Photo
+from edge_runtime.engines.base import Engine
+from edge_runtime.lattice import Field, bilinear
+
+if TYPE_CHECKING:
+    from edge_runtime.finder import Maps
+
+SEEN: Final = 0.06  # of the view's heat: a place worth a look
+MOST: Final = 96  # places a page
+MIN_PROBABILITY: Final = 0.3
+APART_MM: Final = 3.0  # the same name twice within this is one
+_READABLE: Final = [MARK_KINDS.index(k) for k in (*LEAD_KINDS, *TEXT_KINDS)]
+_OTHER: Final = READ_KINDS.index("other")
+
+
+def read_marks(photo: Photo, maps: Maps, field: Field, reader: Engine) -> tuple[Mark, ...]:
+    """Lead names, speeds and gains of a page, in page mm, with the reader's probability as their score."""
+    cells = _places(maps)
+    if not len(cells):
+        return ()
+    logits = reader(cut_patches(photo.rgb, maps.view, cells * FINE_STRIDE + (FINE_STRIDE - 1) / 2))["kind"]
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    kinds, mm = p.argmax(axis=1), bilinear(field.mm, cells)
+    told = [
+        Mark(READ_KINDS[k], float(at[0]), float(at[1]), float(row[k]))
+        for k, at, row in zip(kinds, mm, p, strict=True)
+        if k != _OTHER and row[k] > MIN_PROBABILITY
+    ]
+    return tuple(both for m in _one_a_place(told) for both in _parted(m))
+
+
+def _parted(mark: Mark) -> tuple[Mark, ...]:
+    """ "10/5" as its two gains side by side, limb leads first."""
+    if mark.kind != SPLIT_GAIN:
+        return (mark,)
+    limb, chest = SPLIT_GAIN.removeprefix("gain:").split("/")
+    return replace(mark, kind=f"gain:{limb}"), replace(mark, kind=f"gain:{chest}", x_mm=mark.x_mm + 3.0)
+
+
+def _places(maps: Maps) -> NDArray[np.float64]:
+    """Cells (n, 2) with something like a name or a text, the surest first."""
+    heat = maps.marks[_READABLE].max(axis=0)
+    rows, columns = np.nonzero((cv2.dilate(heat, np.ones((3, 3), np.uint8)) == heat) & (heat > SEEN))
+    best = np.argsort(-heat[rows, columns], kind="stable")[:MOST]
+    rows, columns = rows[best], columns[best]
+    dx, dy = (np.clip(maps.place[k, rows, columns], -1, 1) for k in (0, 1))
+    return np.stack([columns + dx, rows + dy], axis=-1).astype(np.float64)
+
+
+def cut_patches(rgb: U8, view: View, points: NDArray[np.float64]) -> F32:
+    """Patches (n, 1, 40, 224) around points (n, 2) of the view, the brightest channel, as float32 0..255."""
+    step = view.scale * VIEW_PX_PER_MM / PATCH_PX_PER_MM  # photo px a patch px
+    small, shrink = shrunken(rgb, step)
+    c, s = step * np.cos(view.angle_rad) * shrink, step * np.sin(view.angle_rad) * shrink
+    half = np.array([(PATCH_WIDTH - 1) / 2, (PATCH_HEIGHT - 1) / 2])
+    turn = np.array([[c, -s], [s, c]])
+    out = np.empty((len(points), 1, PATCH_HEIGHT, PATCH_WIDTH), np.float32)
+    for k, centre in enumerate(view.to_photo(points) * shrink + (0.5 * shrink - 0.5)):
+        matrix = np.concatenate([turn, (centre - turn @ half)[:, None]], axis=1)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        patch = cv2.warpAffine(small, matrix, (PATCH_WIDTH, PATCH_HEIGHT), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        out[k, 0] = patch.max(axis=-1)
+    return out
+
+
+def _one_a_place(marks: Iterable[Mark]) -> list[Mark]:
+    """At one place only the surest: a name can't be two."""
+    kept: list[Mark] = []
+    for m in sorted(marks, key=lambda m: -m.score):
+        if all(np.hypot(m.x_mm - k.x_mm, m.y_mm - k.y_mm) > APART_MM for k in kept):
+            kept.append(m)
+    return kept
