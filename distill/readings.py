@@ -235,6 +235,10 @@ class Readings:
             return np.zeros((768, 768), np.uint8)
         return np.asarray(cv2.imdecode(self._page[first:last], cv2.IMREAD_GRAYSCALE), np.uint8)
 
+    def where(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """The numbers of the chosen readings."""
+        return np.flatnonzero(chosen)
+
     def part(self, chosen: NDArray[np.bool_]) -> Readings:
         """Some of the readings, without their pages."""
         k = np.flatnonzero(chosen)
