@@ -189,9 +189,9 @@ def chromium() -> Iterator[Page]:
 
 
 @contextmanager
-def serving(server: PageServer) -> Iterator[PageServer]:
+def serving(server: PageServer, poll_s: float = POLL_S) -> Iterator[PageServer]:
     """The server at work in another thread."""
-    thread = threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(poll_s,), daemon=True)
     thread.start()
     try:
         yield server

@@ -285,9 +285,9 @@ def _raise(refusal: Refusal) -> Any:
 def _source_name(header: str) -> str:
     """A harmless file name from what the browser says (percent-encoded UTF-8)."""
     name = unquote(header[:1000], errors="replace").replace("\\", "/").rpartition("/")[2]
-    name = "".join(c for c in name if c.isprintable() and c not in '<>:"|?*').strip(" .")
+    name = "".join(c for c in name if c.isprintable() and c not in '<>:"|?*').strip()
     stem, dot, suffix = name.rpartition(".")
-    if not dot or len(suffix) > 5:
+    if not dot or not 0 < len(suffix) <= 5:
         stem, dot, suffix = name, "", ""
     return (stem[:MAX_NAME].strip(" .") or "ecg") + dot + suffix
 

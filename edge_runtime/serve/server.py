@@ -9,6 +9,7 @@ import threading
 import time
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any, Final
 
 import ecg
@@ -46,21 +47,26 @@ class PageServer(ThreadingHTTPServer):
         self, reader: PhotoReader, port: int = 0, *, lan_address: str | None = None, store: Path | None = None,
         limits: Limits = Limits(),  # noqa: B008
     ) -> None:  # fmt: skip
+        self.sessions = Sessions(limits)
+        self._queue = WorkQueue(limits.waiting)
         try:
             super().__init__((LOOPBACK if lan_address is None else "0.0.0.0", port), Handler)
         except (OSError, OverflowError) as err:
             why = getattr(err, "strerror", None) or str(err)
             raise InputError(f"port {port} can't be used ({why}); give another --port, or 0 for any") from err
         self.reader, self.limits, self.store = reader, limits, store
-        self.sessions = Sessions(limits)
         self.pairing = Pairing(lan_address, self.server_port) if lan_address else None
         self.guard = Guard(self.server_port, self.pairing)
         self.uploads = threading.BoundedSemaphore(limits.uploads)
-        self._queue = WorkQueue(limits.waiting)
         self._names = StemNames(store) if store else None
         self._connections = threading.BoundedSemaphore(limits.connections)
         self._deadlines: dict[socket.socket, float] = {}
         self._deadlines_lock = threading.Lock()
+
+    def server_bind(self) -> None:
+        """Without asking a name server who we are."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = LOOPBACK, int(self.server_address[1])
 
     @property
     def url(self) -> str:
