@@ -27,6 +27,7 @@ class Part(str, Enum):
     finder_coarse = "finder-coarse"
     finder_fine = "finder-fine"
     decoder = "decoder"
+    mark_reader = "mark-reader"
 
 
 @app.callback(invoke_without_command=True)
@@ -49,9 +50,13 @@ def distill(
     """Train a part of the student."""
     if context.invoked_subcommand:
         return
+    from distill.mark_train import MarkConfig, train_marks
     from distill.train import PARTS, TrainConfig, train
 
     def work() -> None:
+        if part is Part.mark_reader:
+            typer.echo(f"wrote {train_marks(MarkConfig(shards, out, steps=steps or 2600, seed=seed, threads=threads))}")
+            return
         for what in PARTS[part.value]:
             budget_s = 0.0 if steps else minutes * 60
             config = TrainConfig(what, shards, out, steps=steps or 1, batch=batch, threads=threads, seed=seed,
@@ -104,6 +109,27 @@ def readings(
 
     config = ReadingsConfig(out, tuple(data), tuple(folds or ()), tuple(conditions or CONDITIONS), bundle, seed)
     _told(lambda: read_all(config, typer.echo))
+
+
+@app.command("render-marks")
+def render_marks(
+    out: Annotated[Path, typer.Option(help="Folder for the patches; files there are kept.")] = Path("runs/patches"),
+    files: Annotated[int, typer.Option(help="How many files of 40 pages.")] = 80,
+    first: Annotated[int, typer.Option(help="Number of the first.")] = 0,
+    data: Annotated[
+        list[str] | None, typer.Option(help="Records to print: ptbxl:DIR, cinc:DIR, ludb:DIR, wfdb:DIR.")
+    ] = None,
+    fonts: Annotated[list[str] | None, typer.Option(help="More TrueType files for printed text.")] = None,
+    workers: Annotated[int, typer.Option()] = 1,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Print pages and cut out names and texts: what --part mark-reader --shards OUT learns from."""
+    from distill.mark_samples import PatchConfig, render_patches
+
+    config = PatchConfig(
+        out, files, first, data=tuple(data or ()), fonts=tuple(fonts or ()), workers=workers, seed=seed
+    )
+    _told(lambda: render_patches(config))
 
 
 def _told(work) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from distill.render import by_gain, random_record, training_records, unusual_scale
 from distill.targets import recoloured
+from ecg.errors import InputError
 from ecg.marks import PATCH_HEIGHT, PATCH_PX_PER_MM, PATCH_WIDTH, READ_KINDS, SPLIT_GAIN
 from ecg.page import U8
 from ecg.synth.printer import distractor_page, random_page
@@ -164,4 +165,6 @@ def render_patches(config: PatchConfig) -> None:
 def load_patches(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """All patches (n, 40, 224) of a folder and their kinds (n,)."""
     found = [np.load(p) for p in sorted(folder.glob("patches-*.npz"))]
+    if not found:
+        raise InputError(f"{folder}: no patches there; run ecgscan-distill render-marks first")
     return np.concatenate([f["patch"] for f in found]), np.concatenate([f["kind"] for f in found]).astype(np.int64)
