@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,10 +14,14 @@ import ecg
 from ecg.errors import EcgscanError
 from ecg.layouts import LAYOUTS
 
+if TYPE_CHECKING:
+    from ecg.page import Overrides
+
 EXIT_READ: Final = 0
 EXIT_FAULT: Final = 1
 EXIT_UNUSABLE: Final = 2
 EXIT_UNREADABLE: Final = 3
+EXIT_STOPPED: Final = 130  # by Ctrl-C, as shells have it
 
 app = typer.Typer(
     add_completion=False,
@@ -59,6 +63,11 @@ EngineOption = Annotated[
 ]
 
 
+KeepHeaderOption = Annotated[
+    bool, typer.Option("--keep-header", help="Leave the printed header (names, numbers) in pictures.")
+]
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """A fault that has a message ends the command with that line and exit code 2."""
@@ -67,6 +76,29 @@ def one_line_errors() -> Iterator[None]:
     except EcgscanError as err:
         typer.echo(f"ecgscan-edge: {err}", err=True)
         raise typer.Exit(EXIT_UNUSABLE) from None
+
+
+def _overrides(speed: Speed | None, gain: Gain | None, layout: str | None) -> Overrides:
+    """What the user says of the pages; wrong usage where there is no such layout."""
+    if layout is not None and layout not in LAYOUTS:
+        raise typer.BadParameter(f"{layout!r}: give one of {', '.join(LAYOUTS)}", param_hint="--layout")
+    from ecg.page import Overrides
+
+    return Overrides(
+        paper_speed_mm_per_s=float(speed.value) if speed else None,
+        gain_mm_per_mv=float(gain.value) if gain else None,
+        layout=layout,
+    )
+
+
+def _exit_code(outcomes: Iterable[str]) -> int:
+    """The worst of "read", "unreadable", "unusable" and "fault"."""
+    codes = {"fault": EXIT_FAULT, "unusable": EXIT_UNUSABLE, "unreadable": EXIT_UNREADABLE}
+    return next((code for outcome, code in codes.items() if outcome in set(outcomes)), EXIT_READ)
+
+
+def _note(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _version(wanted: bool) -> None:
@@ -98,6 +130,7 @@ def scan(
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="Also write wfdb, edf, dicom, aecg, fhir or pdf (repeatable).")
     ] = None,
+    keep_header: KeepHeaderOption = False,
     bundle: BundleOption = None,
     engine: EngineOption = EngineName.auto,
 ) -> None:
@@ -105,30 +138,87 @@ def scan(
 
     Exit code: 0 all were read, 3 some could not be read (their JSON says why), 2 wrong usage or unusable files.
     """
-    if layout is not None and layout not in LAYOUTS:
-        raise typer.BadParameter(f"{layout!r}: give one of {', '.join(LAYOUTS)}", param_hint="--layout")
-    from ecg.page import Overrides
     from edge_runtime.exports import FORMATS
 
+    overrides = _overrides(speed, gain, layout)
     for name in formats or ():
         if name not in FORMATS:
             raise typer.BadParameter(f"{name!r}: give one of {', '.join(FORMATS)}", param_hint="--format")
-    overrides = Overrides(
-        paper_speed_mm_per_s=float(speed.value) if speed else None,
-        gain_mm_per_mv=float(gain.value) if gain else None,
-        layout=layout,
-    )
     with one_line_errors():
         from edge_runtime.reader import Reader
         from edge_runtime.scan import Outcome, scan_files
 
         reader = Reader.open(bundle, engine=engine.value)
         outcomes = set()
-        for line in scan_files(reader, photos, out, overrides, formats or ()):
-            outcomes.add(line.outcome)
+        for line in scan_files(reader, photos, out, overrides, formats or (), keep_header=keep_header):
+            outcomes.add(line.outcome.value)
             typer.echo(line.text, err=line.outcome in (Outcome.UNUSABLE, Outcome.FAULT))
-    codes = {Outcome.FAULT: EXIT_FAULT, Outcome.UNUSABLE: EXIT_UNUSABLE, Outcome.UNREADABLE: EXIT_UNREADABLE}
-    raise typer.Exit(next((code for outcome, code in codes.items() if outcome in outcomes), EXIT_READ))
+    raise typer.Exit(_exit_code(outcomes))
+
+
+@app.command()
+def batch(
+    source: Annotated[str, typer.Argument(metavar="DIR|GLOB", help="A folder, or a quoted pattern: 'scans/**/*.jpg'.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the dataset; named again, it goes on.")],
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core if not given.")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Also write csv, json, png, wfdb, edf, dicom, aecg, fhir or pdf (repeatable)."),
+    ] = None,
+    speed: Annotated[Speed | None, typer.Option(help="Paper speed in mm/s of all pages.")] = None,
+    gain: Annotated[Gain | None, typer.Option(help="Gain in mm/mV of all pages.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Layout of all pages, for example 3x4+1.")] = None,
+    keep_header: KeepHeaderOption = False,
+    ray: Annotated[
+        str | None, typer.Option("--ray", help="Read on a Ray cluster: its address, auto, or local.")
+    ] = None,
+    bundle: BundleOption = None,
+    engine: EngineOption = EngineName.auto,
+) -> None:
+    """Read an archive into Parquet (readings-*.parquet) and a table of errors (errors.csv), side by side on all cores.
+
+    Killed or stopped, the same command goes on where it was. Exit code: as scan's, over all files of the archive.
+    """
+    from functools import partial
+
+    overrides = _overrides(speed, gain, layout)
+    try:
+        with one_line_errors():
+            from edge_runtime import batch as archive
+            from edge_runtime.reader import Reader
+
+            options = archive.BatchOptions(out, workers, tuple(formats or ()), overrides, keep_header, ray)
+            archive.check_formats(options.formats)
+            open_reader = partial(Reader.open, bundle, threads=1, engine=engine.value)
+            counts = archive.run_batch(source, options, open_reader, archive.bundle_hash(bundle), _note)
+            typer.echo(archive.summary(counts, out))
+    except KeyboardInterrupt:
+        _note("stopped; the same command goes on")
+        raise typer.Exit(EXIT_STOPPED) from None
+    raise typer.Exit(_exit_code(counts))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
+    bundle: BundleOption = None,
+    engine: EngineOption = EngineName.auto,
+) -> None:
+    """Say what is installed and found, check the model bundle, and read the demo photo against the clock.
+
+    Exit code: 0 usable, 2 not, with what to do.
+    """
+    from edge_runtime.doctor import examine, lines
+
+    report = examine(bundle, engine.value)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        for line in lines(report):
+            typer.echo(line)
+    raise typer.Exit(EXIT_READ if report["usable"] else EXIT_UNUSABLE)
 
 
 @app.command()

@@ -21,7 +21,7 @@ LONG_SIDE_PX: Final = 3000
 STEM: Final = "demo"
 
 
-def demo_photo(seed: int) -> Photograph:
+def demo_photo(seed: int, long_side_px: int = LONG_SIDE_PX) -> Photograph:
     """A folded 3x4+1 page at 25 mm/s and 10 mm/mV, as a phone sees it; the patient does not exist."""
     from ecg.synth.camera import photograph, random_shot
     from ecg.synth.printer import random_page
@@ -30,7 +30,7 @@ def demo_photo(seed: int) -> Photograph:
     rng = np.random.default_rng(seed)
     page = random_page(rng, random_record(rng), layout="3x4+1", speed_mm_per_s=25.0, gain_mm_per_mv=10.0,
                        chest_gain_mm_per_mv=None, grid="lines", partial=False)  # fmt: skip
-    shot = random_shot(rng, condition="folded", long_side_px=LONG_SIDE_PX, upright=True)
+    shot = random_shot(rng, condition="folded", long_side_px=long_side_px, upright=True)
     return photograph(page, shot, rng)
 
 

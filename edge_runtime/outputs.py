@@ -171,9 +171,15 @@ def _plain(value: Any) -> Any:
 
 
 def write_result(
-    result: Reading | Unreadable, photo: Photo, bundle: BundleInfo, out_dir: Path, stem: str
+    result: Reading | Unreadable,
+    photo: Photo,
+    bundle: BundleInfo,
+    out_dir: Path,
+    stem: str,
+    *,
+    keep_header: bool = False,
 ) -> tuple[Path, ...]:
-    """Write the files of one photo and name them.
+    """Write the files of one photo and name them; the picture shows the printed header only if ``keep_header``.
 
     A refusal is JSON alone; a CSV or PNG that an earlier run left under this name is taken away, so that nobody reads
     it as this photo's.
@@ -188,7 +194,7 @@ def write_result(
     from edge_runtime.overlay import draw_overlay
 
     write_atomic(csv, csv_text(result.signal).encode())
-    write_atomic(png, png_bytes(draw_overlay(photo, result)))
+    write_atomic(png, png_bytes(draw_overlay(photo, result, keep_header)))
     write_atomic(sidecar, text.encode())  # last: where it stands, the others do
     return csv, sidecar, png
 

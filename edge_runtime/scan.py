@@ -55,8 +55,12 @@ def scan_files(
     out_dir: Path,
     overrides: Overrides = Overrides(),  # noqa: B008
     formats: Sequence[str] = (),
+    *,
+    keep_header: bool = False,
 ) -> Iterator[ScanLine]:
     """Read every page of every file and write its results, and those of the named ``FORMATS``; a line each.
+
+    ``keep_header`` leaves the printed header, names and numbers, in the picture.
 
     Raises ``EcgscanError`` only where the results can't be written.
     """
@@ -64,25 +68,27 @@ def scan_files(
     names = StemNames(out_dir, files)
     for file in files:
         try:
-            yield from _scan_file(reader, file, out_dir, overrides, names, formats)
+            yield from _scan_file(reader, file, out_dir, overrides, names, formats, keep_header)
         except InputError as err:
             yield ScanLine(Outcome.UNUSABLE, str(err))
 
 
 def _scan_file(
-    reader: PhotoReader, file: Path, out_dir: Path, overrides: Overrides, names: StemNames, formats: Sequence[str]
-) -> Iterator[ScanLine]:
+    reader: PhotoReader, file: Path, out_dir: Path, overrides: Overrides, names: StemNames, formats: Sequence[str],
+    keep_header: bool,
+) -> Iterator[ScanLine]:  # fmt: skip
     start = time.perf_counter()
     for photo in load_photos(file):
         load_ms = 1000 * (time.perf_counter() - start)
         name = printable(file) + (f" page {photo.page + 1}" if photo.page else "")
-        yield scan_photo(reader, photo, out_dir / names.take(photo), name, overrides, formats, load_ms=load_ms)
+        stem = out_dir / names.take(photo)
+        yield scan_photo(reader, photo, stem, name, overrides, formats, load_ms=load_ms, keep_header=keep_header)
         start = time.perf_counter()
 
 
 def scan_photo(
     reader: PhotoReader, photo: Photo, stem: Path, name: str, overrides: Overrides, formats: Sequence[str] = (),
-    *, load_ms: float = 0.0,
+    *, load_ms: float = 0.0, keep_header: bool = False,
 ) -> ScanLine:  # fmt: skip
     """Read one photo and write its results as files that start with ``stem``; ``name`` is what the line calls it."""
     try:
@@ -91,14 +97,14 @@ def scan_photo(
         what = printable(f"{type(err).__name__}: {err}")
         return ScanLine(Outcome.FAULT, f"{name}: internal fault ({what}); please report this photo")
     result = replace(result, timings_ms={"load": load_ms, **result.timings_ms})
-    line = _written(result, photo, reader.bundle, stem.parent, stem.name, name)
+    line = _written(result, photo, reader.bundle, stem, name, keep_header)
     return replace(line, files=line.files + _exported(result, photo, stem, formats))
 
 
 def _written(
-    result: Reading | Unreadable, photo: Photo, bundle: BundleInfo, out_dir: Path, stem: str, name: str
+    result: Reading | Unreadable, photo: Photo, bundle: BundleInfo, stem: Path, name: str, keep_header: bool
 ) -> ScanLine:
-    files = write_result(result, photo, bundle, out_dir, stem)
+    files = write_result(result, photo, bundle, stem.parent, stem.name, keep_header=keep_header)
     where = printable(files[0])
     if isinstance(result, Unreadable):
         return ScanLine(Outcome.UNREADABLE, f"{name}: unreadable ({result.reason}): {result.message} -> {where}", files)
