@@ -20,9 +20,11 @@ from ecg.page import F32, LATTICE_MM, Sheet
 
 F64 = NDArray[np.float64]
 RAD_PER_MM = 2 * np.pi / LATTICE_MM
-SOLVE_STEP = 2  # cells of the coarse grid that the least squares run on
+SOLVE = ((4, 1.5), (2, 0.0))  # cells between the points that the least squares run on, and the phases' blur before
+MAX_ITERATIONS, TOLERANCE = 30, 3e-3
 MAX_PAGE_MM = 700.0  # no page is larger
 NARROW_MM, WIDE_MM, NOISE_MM = 2.5, 9.0, 0.12
+CUBIC = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2), (3, 0), (2, 1), (1, 2), (0, 3))  # powers of x and y
 SURE = 0.35  # amplitude from which a cell's phase counts as seen
 
 
@@ -61,23 +63,23 @@ def _unwrap(z: NDArray[np.complex64], certainty: F32) -> tuple[F64, F64]:
     unit = z / np.maximum(np.abs(z), 1e-6)
     gx, gy = _mean_gradient(unit, weight)
     carrier = gx * x + gy * y
-    for smoothing in (1.5, 0.0):
-        rest = _solve(unit * np.exp(-1j * carrier), weight, smoothing)
-        carrier = _blend(carrier + rest, weight, (x, y))
+    for step, smoothing in SOLVE:
+        rest = _solve(unit * np.exp(-1j * carrier), weight, step, smoothing)
+        carrier = _blend(carrier + rest, weight)
     # Congruent with what was measured, where that is near the smooth surface; smoothed by certainty.
     off = np.angle(unit * np.exp(-1j * carrier))
     local = _normalised_blur(off, weight * np.exp(-((off / 1.2) ** 2)), 1.6)
-    phase = _smoothed(carrier + local, weight, (x, y))
+    phase = _smoothed(carrier + local, weight)
     return phase, np.abs(np.angle(unit * np.exp(-1j * phase)))
 
 
-def _smoothed(phase: F64, weight: F64, xy: tuple[F64, F64]) -> F64:
+def _smoothed(phase: F64, weight: F64) -> F64:
     """The field averaged by certainty, its cubic trend apart so that slopes survive at holes and edges.
 
     Over a wide neighbourhood where the paper is smooth, which takes the phases' noise out (0.1 mm cost a steep QRS
     complex several dB), over a narrow one where wide and narrow differ by more than noise: folds and crumples.
     """
-    trend = _trend(phase, weight, xy)
+    trend = _trend(phase, weight)
     rest = phase - trend
     narrow, wide = (_normalised_blur(rest, weight, sigma) for sigma in (NARROW_MM, WIDE_MM))
     differ = np.asarray(cv2.GaussianBlur((narrow - wide) ** 2, (0, 0), WIDE_MM / 2), dtype=np.float64)
@@ -92,8 +94,8 @@ def _mean_gradient(unit: NDArray[np.complexfloating], weight: F64) -> tuple[floa
     return float(gx), float(gy)
 
 
-def _solve(demodulated: NDArray[np.complexfloating], weight: F64, smoothing: float) -> F64:
-    """Weighted least-squares unwrapped phase (h, w) of the demodulated field, solved on every second cell."""
+def _solve(demodulated: NDArray[np.complexfloating], weight: F64, step: int, smoothing: float) -> F64:
+    """Weighted least-squares unwrapped phase (h, w) of the demodulated field, solved on every ``step``-th cell."""
     h, w = weight.shape
     re, im = demodulated.real * weight, demodulated.imag * weight
     fields = [re, im, weight]
@@ -101,16 +103,14 @@ def _solve(demodulated: NDArray[np.complexfloating], weight: F64, smoothing: flo
         blurred = [np.asarray(cv2.GaussianBlur(v, (0, 0), smoothing), np.float64) for v in fields]
     else:
         blurred = [np.asarray(cv2.blur(v, (3, 3)), np.float64) for v in fields]
-    size = (w + SOLVE_STEP - 1) // SOLVE_STEP, (h + SOLVE_STEP - 1) // SOLVE_STEP
+    size = (w + step - 1) // step, (h + step - 1) // step
     size = size[0] + size[0] % 2, size[1] + size[1] % 2  # cv2.dct wants even sizes
-    map_x, map_y = np.meshgrid(np.arange(size[0], dtype=np.float32) * SOLVE_STEP,
-                               np.arange(size[1], dtype=np.float32) * SOLVE_STEP)  # fmt: skip
+    map_x, map_y = np.meshgrid(np.arange(size[0], dtype=np.float32) * step,
+                               np.arange(size[1], dtype=np.float32) * step)  # fmt: skip
     pick = [cv2.remap(v, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for v in blurred]
     z = pick[0] + 1j * pick[1]
     coarse = _least_squares(np.angle(z), np.clip(np.abs(z), 0, 1) + 1e-4)
-    back_x, back_y = np.meshgrid(
-        np.arange(w, dtype=np.float32) / SOLVE_STEP, np.arange(h, dtype=np.float32) / SOLVE_STEP
-    )
+    back_x, back_y = np.meshgrid(np.arange(w, dtype=np.float32) / step, np.arange(h, dtype=np.float32) / step)
     return np.asarray(cv2.remap(coarse, back_x, back_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
@@ -118,13 +118,16 @@ def _wrap(a: F64) -> F64:
     return np.asarray((a + np.pi) % (2 * np.pi) - np.pi)
 
 
-def _least_squares(phase: F64, weight: F64, iterations: int = 60) -> F64:
-    """Minimise sum w |grad f - wrap(grad phase)|^2: conjugate gradients, preconditioned with the DCT Poisson solver."""
-    wx = np.minimum(weight[:, 1:], weight[:, :-1]) ** 2
-    wy = np.minimum(weight[1:], weight[:-1]) ** 2
+def _least_squares(phase: F64, weight: F64) -> F64:
+    """Minimise sum w |grad f - wrap(grad phase)|^2: conjugate gradients, preconditioned with the DCT Poisson solver.
 
-    def divergence(dx: F64, dy: F64) -> F64:
-        out = np.zeros_like(phase)
+    In single precision and not to the end: what is left is far below a radian, and the measured phases take it out.
+    """
+    wx = (np.minimum(weight[:, 1:], weight[:, :-1]) ** 2).astype(np.float32)
+    wy = (np.minimum(weight[1:], weight[:-1]) ** 2).astype(np.float32)
+
+    def divergence(dx: F32, dy: F32) -> F32:
+        out = np.zeros(phase.shape, np.float32)
         out[:, :-1] += dx
         out[:, 1:] -= dx
         out[:-1] += dy
@@ -133,57 +136,58 @@ def _least_squares(phase: F64, weight: F64, iterations: int = 60) -> F64:
 
     h, w = phase.shape
     eigen = (2 * np.cos(np.pi * np.arange(h) / h) - 2)[:, None] + (2 * np.cos(np.pi * np.arange(w) / w) - 2)[None]
-    eigen[0, 0] = 1.0
-
-    def poisson(r: F64) -> F64:
-        f = cv2.dct(r) / eigen
-        f[0, 0] = 0.0
-        return np.asarray(cv2.idct(f))
-
-    r = divergence(wx * _wrap(np.diff(phase, axis=1)), wy * _wrap(np.diff(phase, axis=0)))
-    norm = float(np.linalg.norm(r))
-    f, p, rz = np.zeros_like(phase), np.zeros_like(phase), 0.0
-    for k in range(iterations):
-        if norm == 0 or np.linalg.norm(r) < 1e-4 * norm:
+    eigen[0, 0] = np.inf  # no constant
+    inverse = (1 / eigen).astype(np.float32)
+    gx, gy = wx * _wrap(np.diff(phase, axis=1)), wy * _wrap(np.diff(phase, axis=0))
+    r = divergence(gx.astype(np.float32), gy.astype(np.float32))
+    f, p, rz = np.zeros_like(r), np.zeros_like(r), 0.0
+    first = _sum(r, r)
+    for k in range(MAX_ITERATIONS):
+        if _sum(r, r) <= (TOLERANCE**2) * first:
             break
-        z = poisson(r)
-        rz, before = float(np.sum(r * z)), rz
-        p = z if k == 0 else z + (rz / before) * p
-        q = divergence(wx * np.diff(p, axis=1), wy * np.diff(p, axis=0))
-        alpha = rz / float(np.sum(p * q))
-        f = f + alpha * p
-        r = r - alpha * q
+        z = np.asarray(cv2.idct(cv2.dct(r) * inverse))
+        rz, before = _sum(r, z), rz
+        p = z if k == 0 else z + np.float32(rz / before) * p
+        q = divergence(wx * (p[:, 1:] - p[:, :-1]), wy * (p[1:] - p[:-1]))
+        alpha = np.float32(rz / _sum(p, q))
+        f += alpha * p
+        r -= alpha * q
     # f is known up to a constant: put it on the measured phase.
     shift = np.angle(np.sum(weight**2 * np.exp(1j * (phase - f))))
-    return np.asarray(f + shift)
+    return np.asarray(f + shift, dtype=np.float64)
 
 
-def _blend(solved: F64, weight: F64, xy: tuple[F64, F64]) -> F64:
+def _sum(a: F32, b: F32) -> float:
+    """Sum of products, in one thread: BLAS would start several for what takes microseconds."""
+    return float(np.sum(a * b, dtype=np.float64))
+
+
+def _blend(solved: F64, weight: F64) -> F64:
     """The solution where the grid is seen, a smooth continuation of it (a cubic polynomial) elsewhere."""
-    smooth = _trend(solved, weight, xy)
+    smooth = _trend(solved, weight)
     near = np.clip(cv2.GaussianBlur(weight, (0, 0), 4.0) * 4, 0, 1)
     return smooth + near * (solved - smooth)
 
 
-def _trend(solved: F64, weight: F64, xy: tuple[F64, F64]) -> F64:
+def _trend(solved: F64, weight: F64) -> F64:
     """Cubic polynomial in x and y through a field, robust, by weight."""
     h, w = weight.shape
-    terms = _polynomial(xy[0] / w - 0.5, xy[1] / h - 0.5)
+    powers_x, powers_y = (np.vander(np.arange(n) / n - 0.5, 4, increasing=True) for n in (w, h))
     step = max(1, int(np.sqrt(weight.size / 4000)))
     some = (slice(None, None, step), slice(None, None, step))
-    a, b, k = terms[some].reshape(-1, terms.shape[-1]), solved[some].ravel(), weight[some].ravel()
-    coefficients: F64 = np.zeros(terms.shape[-1])
+    a = np.stack([np.outer(powers_y[::step, j], powers_x[::step, i]).ravel() for i, j in CUBIC], axis=-1)
+    b, k = solved[some].ravel(), weight[some].ravel()
+    coefficients: F64 = np.zeros(len(CUBIC))
     for _ in range(4):
         aw = a * k[:, None]
         normal = aw.T @ a + 1e-3 * np.eye(a.shape[1])
         coefficients = np.asarray(np.linalg.solve(normal, aw.T @ b), dtype=np.float64)
         error = b - a @ coefficients
         k = weight[some].ravel() / (1 + (error / 2.0) ** 2)
-    return np.asarray(terms @ coefficients, dtype=np.float64)
-
-
-def _polynomial(x: F64, y: F64) -> F64:
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y, x**3, x * x * y, x * y * y, y**3], axis=-1)
+    table = np.zeros((4, 4))
+    for (i, j), c in zip(CUBIC, coefficients.tolist(), strict=True):
+        table[j, i] = c
+    return np.asarray(powers_y @ table @ powers_x.T, dtype=np.float64)
 
 
 def _normalised_blur(values: F64, weight: F64, sigma: float) -> F64:
