@@ -1,0 +1,91 @@
+"""Places of the view's heat, the patches cut there, and what is made of the reader's answers."""
+
+import numpy as np
+
+from ecg.geometry import View
+from ecg.marks import FINE_STRIDE, MARK_KINDS, PATCH_HEIGHT, PATCH_WIDTH, READ_KINDS
+from ecg.page import Photo
+from edge_runtime.finder import Maps
+from edge_runtime.lattice import Field
+from edge_runtime.mark_reader import cut_patches, read_marks
+
+H, W = 60, 90  # cells of 1 mm
+
+
+def maps(heat: dict[tuple[str, int, int], float]) -> Maps:
+    marks = np.zeros((len(MARK_KINDS), H, W), np.float32)
+    for (kind, row, column), value in heat.items():
+        marks[MARK_KINDS.index(kind), row, column] = value
+    view = View(0.0, 0.0, 2.0, 0.0, W * FINE_STRIDE, H * FINE_STRIDE)  # 8 px/mm
+    blank = np.zeros((H, W), np.float32)
+    return Maps(view, np.zeros((4, H, W), np.float32), blank, blank, marks, np.zeros((6, H, W), np.float32))
+
+
+def field() -> Field:
+    mm = np.stack(np.meshgrid(np.arange(W, dtype=np.float32), np.arange(H, dtype=np.float32)), axis=-1)
+    return Field(mm, np.ones((H, W), np.float32), 0.0)
+
+
+class Says:
+    """Answers for the patches in the order of their places' heat."""
+
+    def __init__(self, *kinds: str, sure: float = 9.0) -> None:
+        self.kinds, self.sure, self.seen = kinds, sure, np.zeros(0)
+
+    def __call__(self, patches):
+        self.seen = patches
+        logits = np.zeros((len(patches), len(READ_KINDS)), np.float32)
+        for row, kind in zip(logits, self.kinds, strict=True):
+            row[READ_KINDS.index(kind)] = self.sure
+        return {"kind": logits}
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def photo() -> Photo:
+    return Photo(np.full((H * 8, W * 8, 3), 200, np.uint8))
+
+
+def test_what_the_reader_says_replaces_what_the_view_took_it_for():
+    seen = maps({("lead:V3", 20, 30): 0.5, ("speed:25", 40, 50): 0.4, ("lead:II", 10, 70): 0.1})
+    got = read_marks(photo(), seen, field(), Says("lead:V4", "speed:50", "other"))
+    assert [(m.kind, m.x_mm, m.y_mm) for m in got] == [("lead:V4", 30.0, 20.0), ("speed:50", 50.0, 40.0)]
+    assert all(m.score > 0.9 for m in got)
+
+
+def test_nothing_is_told_of_faint_places_and_unsure_answers():
+    assert read_marks(photo(), maps({("lead:V3", 20, 30): 0.02}), field(), Says()) == ()
+    assert read_marks(photo(), maps({("lead:V3", 20, 30): 0.5}), field(), Says("lead:V3", sure=0.5)) == ()
+
+
+def test_pulses_and_ends_are_not_read():
+    reader = Says("lead:I")
+    read_marks(photo(), maps({("pulse", 5, 5): 0.9, ("start", 9, 9): 0.9, ("lead:I", 20, 20): 0.3}), field(), reader)
+    assert len(reader.seen) == 1
+
+
+def test_one_place_holds_one_name_and_a_split_gain_two():
+    seen = maps({("lead:V3", 20, 30): 0.5, ("lead:V4", 22, 31): 0.4, ("gain:10", 50, 20): 0.3})
+    got = read_marks(photo(), seen, field(), Says("lead:V4", "lead:V3", "gain:10/5"))
+    assert [m.kind for m in got] == ["lead:V4", "gain:10", "gain:5"]
+    assert got[2].x_mm > got[1].x_mm
+
+
+def test_a_patch_is_upright_and_centred_whatever_the_view():
+    rgb = np.full((600, 900, 3), 240, np.uint8)
+    centre = np.array([450.0, 300.0])
+    for angle in (0.0, 0.4, np.pi / 2):
+        view = View(0.0, 0.0, 2.0, angle, 400, 300)
+        picture = rgb.copy()
+        along = np.array([np.cos(angle), np.sin(angle)])
+        for t in np.linspace(-40, 40, 161):  # a line of 10 mm along time
+            x, y = np.rint(centre + t * along).astype(int)
+            picture[y - 1 : y + 2, x - 1 : x + 2] = 10
+        patch = cut_patches(picture, view, view.from_photo(centre[None]))[0, 0]
+        dark = patch < 120
+        assert patch.shape == (PATCH_HEIGHT, PATCH_WIDTH)
+        rows, columns = np.nonzero(dark)
+        assert abs(rows.mean() - (PATCH_HEIGHT - 1) / 2) < 0.7
+        assert abs(columns.mean() - (PATCH_WIDTH - 1) / 2) < 0.7
+        assert np.ptp(columns) > 70 > 10 > np.ptp(rows)
