@@ -7,6 +7,7 @@ Pixel centres lie at integers everywhere.  Every sampling that shrinks goes thro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import cv2
@@ -17,7 +18,7 @@ from ecg.marks import COARSE_PX
 from ecg.page import F32, U8, Sheet
 
 LEAST_PX = 0.95  # photo px an output px that shrinking by a whole number may leave
-NO_MAP = np.empty(0, np.float32)  # x and y are in one map
+NO_MAP: Any = None  # x and y are in one map
 VIEW_PX_PER_MM = 4.0  # the finder's upright view: a heavy line every 20 px, a 3 mm letter 12 px high
 
 _whole: WeakKeyDictionary[Sheet, NDArray[np.float64]] = WeakKeyDictionary()
@@ -138,7 +139,7 @@ def photo_xy(sheet: Sheet, xy_mm: NDArray[np.floating]) -> F32:
     xy = np.asarray(xy_mm, dtype=np.float64).reshape(-1, 2)
     wx, near_x = _cubic_weights((xy[:, 0] - sheet.x0_mm) / sheet.step_mm, sheet.node_px.shape[1])
     wy, near_y = _cubic_weights((xy[:, 1] - sheet.y0_mm) / sheet.step_mm, sheet.node_px.shape[0])
-    nodes = _extended(np.asarray(sheet.node_px))
+    nodes = _whole_nodes(sheet)
     out = np.stack([np.einsum("ny,nx,yx->n", wy, wx, nodes[..., k], optimize=True) for k in (0, 1)], axis=-1)
     known = np.pad(np.isfinite(sheet.node_px[..., 0]), ((0, 1), (0, 1)))
     out[~known[near_y, near_x]] = np.nan
