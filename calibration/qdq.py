@@ -71,6 +71,12 @@ def quantised_tensors(model: ModelProto, scheme: Scheme, keep_float: Collection[
     return list(wanted)
 
 
+def compute_nodes(model: ModelProto) -> list[str]:
+    """Nodes that can compute on 8 bits at all, named by their first output, in the graph's order."""
+    constants = _constants(model)
+    return [n.output[0] for n in model.graph.node if n.op_type in COMPUTE and _has_weights(n, constants)]
+
+
 def exact_input(model: ModelProto) -> dict[str, tuple[str, Affine]]:
     """Images scaled by constants as the graph's first act: scaled tensor to (input, its exact scale for bytes).
 
@@ -294,9 +300,7 @@ def _eight_bit_nodes(model: ModelProto, scheme: Scheme, keep_float: Collection[s
     Ops that compute nothing are worth 8 bits only where what they read comes from 8 bits and what reads them is.
     """
     constants, readers = _constants(model), _readers(model)
-    chosen = {n.output[0] for n in model.graph.node
-              if n.op_type in COMPUTE and n.op_type in scheme.ops and n.output[0] not in keep_float
-              and _has_weights_or_two_activations(n, constants)}  # fmt: skip
+    chosen = set(compute_nodes(model)) - set(keep_float)
     makers = {out: n for n in model.graph.node for out in n.output}
 
     def through(name: str) -> bool:
@@ -331,7 +335,8 @@ def _eight_bit_nodes(model: ModelProto, scheme: Scheme, keep_float: Collection[s
     return [n for n in model.graph.node if n.output[0] in chosen]
 
 
-def _has_weights_or_two_activations(node: NodeProto, constants: Mapping[str, NDArray[np.generic]]) -> bool:
+def _has_weights(node: NodeProto, constants: Mapping[str, NDArray[np.generic]]) -> bool:
+    """Weights that are constants; a MatMul may also multiply two activations."""
     if node.op_type == "MatMul":
         return True
     return node.input[1] in constants and constants[node.input[1]].ndim >= 2

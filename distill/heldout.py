@@ -59,7 +59,8 @@ def score(what: str, run: Run, data: Sequence[Arrays]) -> dict[str, float]:
         out = tuple(torch.from_numpy(np.array(x, np.float32)) for x in run({"rgb": batch["rgb"]}))
         tensors = {k: torch.from_numpy(v) for k, v in batch.items()}
         result = out[0] if len(out) == 1 else out
-        loss = float(sum(train._loss(what, result, tensors).values()))
-        for name, value in {"loss": loss, **train._figures(what, result, tensors)}.items():
+        terms = train._loss(what, result, tensors)
+        worth = {"loss": torch.stack(list(terms.values())).sum(), **train._figures(what, result, tensors)}
+        for name, value in worth.items():
             sums.setdefault(name, []).append(float(value))
     return {name: float(np.nanmean(v)) for name, v in sums.items()}

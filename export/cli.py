@@ -1,15 +1,16 @@
-"""``ecgscan-export``: a run's nets to the bundle that the edge reads with."""
+"""``ecgscan-export``: a run's nets to the bundle that the edge reads with, a bundle to what an engine wants."""
 
 from __future__ import annotations
 
+import json
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ecg import __version__
-from ecg.errors import EcgscanError
+from ecg.errors import EcgscanError, InputError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -19,30 +20,88 @@ class Target(str, Enum):
 
     onnx = "onnx"
     trt = "trt"
+    openvino = "openvino"
+
+
+class Precision(str, Enum):
+    """What the nets of a bundle compute with."""
+
+    int8 = "int8"
+    fp32 = "fp32"
+    both = "both"
 
 
 @app.callback(invoke_without_command=True)
 def main(
-    run: Annotated[Path, typer.Option(help="Folder with coarse.ckpt, fine.ckpt and strip.ckpt.")] = Path(
-        "runs/student"
+    run: Annotated[Path | None, typer.Option(help="Folder with a run's checkpoints (onnx: runs/student).")] = None,
+    out: Annotated[Path, typer.Option(help="The bundle's folder, or the folder of the engines' files.")] = Path(
+        "runs/bundle"
     ),
-    out: Annotated[Path, typer.Option(help="The bundle's folder.")] = Path("runs/bundle"),
-    target: Annotated[Target, typer.Option(help="onnx: fp32 nets and bundle.json.")] = Target.onnx,
+    target: Annotated[
+        Target, typer.Option(help="onnx: a run to a bundle. trt, openvino: a bundle to what those engines load.")
+    ] = Target.onnx,
+    precision: Annotated[Precision, typer.Option(help="both: 8-bit files with the float one beside.")] = Precision.int8,
+    shards: Annotated[Path, typer.Option(help="Rendered shards: the first hold out, others calibrate (int8).")] = Path(
+        "runs/shards"
+    ),
+    readings: Annotated[
+        Path | None, typer.Option(help="Readings that calibrate the findings' net (int8, where the run has one).")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Pictures that calibrate, and as many that are held out.")] = 32,
+    bundle: Annotated[Path | None, typer.Option(help="trt, openvino: this bundle, not the shipped one.")] = None,
+    extras: Annotated[
+        Path | None, typer.Option(help="JSON file whose entries go into bundle.json's extras (findings).")
+    ] = None,
+    file: Annotated[list[Path] | None, typer.Option(help="A file to put into the bundle (repeatable).")] = None,
     notes: Annotated[str, typer.Option(help="A line for bundle.json, such as how the nets were trained.")] = "",
 ) -> None:
-    """Export finder and decoder, each held against torch, as one bundle."""
-    if target is Target.trt:
-        typer.echo("ecgscan-export: TensorRT engines are not built yet in this version; use --target onnx", err=True)
-        raise typer.Exit(2)
-    from export.to_onnx import TRAINING_DATA, export_bundle
-
+    """Export nets, each held against torch and its task, as one bundle; or a bundle for TensorRT or OpenVINO."""
     try:
-        bundle = export_bundle(run, out, __version__, TRAINING_DATA, notes)
+        text = {"extras": _extras(extras), "files": {f.stem: f for f in file or []}, "notes": notes}
+        if target is Target.onnx:
+            _to_bundle(run or Path("runs/student"), (shards, readings, samples), out, precision, text)
+            return
+        if run is not None:
+            _to_bundle(run, (shards, readings, samples), out / "bundle", Precision.int8, text)
+            bundle = out / "bundle"
+        from export.targets import to_openvino, to_trt
+
+        for line in (to_trt if target is Target.trt else to_openvino)(bundle, out):
+            typer.echo(line)
     except EcgscanError as e:
         typer.echo(f"ecgscan-export: {e}", err=True)
         raise typer.Exit(2) from e
-    size = sum(net.n_bytes for net in bundle.nets.values()) / 1e6
-    typer.echo(f"wrote {out}: {', '.join(bundle.nets)}, {size:.1f} MB, {bundle.info.sha256[:12]}")
+
+
+def _to_bundle(
+    run: Path, held: tuple[Path, Path | None, int], out: Path, precision: Precision, text: dict[str, Any]
+) -> None:
+    """``held``: shards, readings and how many samples of them calibrate and are held out."""
+    from export.build import BundleText, build_bundle
+    from export.jobs import JobSource
+    from export.to_onnx import TRAINING_DATA, jobs
+
+    shards, readings, samples = held
+    int8 = precision is not Precision.fp32
+    if int8 and not shards.is_dir():
+        raise InputError(f"{shards}: no such folder; name rendered shards with --shards, or use --precision fp32")
+    source = JobSource(run, shards, readings, samples, samples) if int8 else JobSource(run)
+    told = BundleText(__version__, TRAINING_DATA, **text)
+    made = build_bundle(jobs(source), out, told, int8=int8, keep_fp32=precision is Precision.both, say=typer.echo)
+    size = sum(f.stat().st_size for f in out.glob("*")) / 1e6
+    typer.echo(f"wrote {out}: {', '.join(made.nets)}, {precision.value}, {size:.1f} MB, {made.info.sha256[:12]}")
+
+
+def _extras(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise InputError(f"{path}: can't be read as JSON ({err}); name another file with --extras") from err
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds no JSON object; name another file with --extras")
+    return found
 
 
 if __name__ == "__main__":

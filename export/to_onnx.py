@@ -1,19 +1,27 @@
-"""Trained students to an fp32 bundle: ONNX with named axes, each net held against torch before it is written."""
+"""Trained students as jobs for the bundle: each net with its tensors, calibration inputs and held-out task."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
-import onnxruntime as ort
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from calibration.choose import Limit
+from calibration.confidence_metrics import auroc
+from distill import heldout
+from distill.mark_train import load_marks
+from distill.readings import Readings, load_readings
+from distill.signal_path import EXAMPLE_SHAPE, load_signal_net
 from distill.train import load_net
-from ecg.bundle import DataSource, ModelBundle, NetSpec, TensorSpec, net_spec, write_bundle
+from ecg.bundle import DataSource, TensorSpec
 from ecg.errors import BundleError
+from ecg.findings import FINDINGS, SUPERCLASSES, finding_labels
 from ecg.geometry import VIEW_PX_PER_MM
 from ecg.marks import (
     AREA_CHANNELS,
@@ -22,91 +30,179 @@ from ecg.marks import (
     FINE_STRIDE,
     GRID_CHANNELS,
     MARK_KINDS,
+    PATCH_HEIGHT,
+    PATCH_PX_PER_MM,
+    PATCH_WIDTH,
     PLACE_CHANNELS,
+    READ_KINDS,
     STRIP_COLUMNS,
     STRIP_ROWS,
 )
+from ecg.signal_input import signal_input
+from export.jobs import Feed, JobSource, NetJob
 
-OPSET = 18
-TOLERANCE = 2e-3  # largest difference of fp32 outputs between torch and onnxruntime, relative to their spread
-RGB = ("red", "green", "blue")
-TRAINING_DATA = (
+TRAINING_DATA: Final = (
     DataSource("ecg.synth: synthetic hearts, pages and photographs", "Apache-2.0", "pages with exact truth"),
     DataSource("PTB-XL 1.0.3, folds 1 to 8, a sample", "CC BY 4.0", "signals printed on synthetic pages"),
     DataSource("PhysioNet/CinC Challenges 2020 and 2021, a sample", "CC BY 4.0", "signals printed on synthetic pages"),
     DataSource("Lobachevsky University Database 1.0.1, a sample", "ODC-By 1.0", "signals printed on synthetic pages"),
 )
+COARSEST_STRIDE: Final = 32
+HELD_OUT_FOLD: Final = 8  # of readings: the fold that validates the findings' net; 9 tests it
 
 
 def _rgb(shape: tuple[int | str, ...]) -> TensorSpec:
-    return TensorSpec("rgb", shape, "NCHW", channels=RGB)
+    return TensorSpec("rgb", shape, "NCHW", channels=("red", "green", "blue"))
 
 
 def _out(name: str, shape: tuple[int | str, ...], layout: str, channels: tuple[str, ...] = ()) -> TensorSpec:
     return TensorSpec(name, shape, layout, channels=channels)
 
 
-NETS: dict[str, tuple[str, tuple[int, ...], TensorSpec, tuple[TensorSpec, ...], dict[str, float]]] = {
-    # net: (checkpoint, example shape, input, outputs, settings)
-    "finder_coarse": (
-        "coarse", (1, 3, COARSE_PX, COARSE_PX), _rgb((1, 3, COARSE_PX, COARSE_PX)),
-        (_out("maps", (1, len(COARSE_CHANNELS), 32, 32), "NCHW", COARSE_CHANNELS),), {},
-    ),
-    "finder_fine": (
-        "fine", (1, 3, 416, 512), _rgb((1, 3, "height", "width")),
+def _noise(shape: tuple[int, ...]) -> Feed:
+    return {"rgb": np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)}
+
+
+def _samples(what: str, source: JobSource) -> Callable[[], Sequence[Feed]] | None:
+    """Inputs out of shards that the training drew from; those that validate are held out."""
+    if source.shards is None:
+        return None
+    drawn_from = heldout.shard_paths(source.shards)[1]
+    return lambda: heldout.spread_inputs(what, drawn_from, source.samples)
+
+
+def _figures(what: str, source: JobSource, batch: int) -> Callable[..., dict[str, float]] | None:
+    if source.shards is None:
+        return None
+    data = list(heldout.batches(what, heldout.shard_paths(source.shards)[0], source.held_out, batch))
+    return lambda run: heldout.score(what, run, data)
+
+
+def coarse_job(source: JobSource) -> NetJob:
+    """The finder that sees the thumbnail."""
+    shape = (1, 3, COARSE_PX, COARSE_PX)
+    return NetJob(
+        "finder_coarse", load_net("coarse", _checkpoint(source, "coarse")), _noise(shape), (_rgb(shape),),
+        (_out("maps", (1, len(COARSE_CHANNELS), 32, 32), "NCHW", COARSE_CHANNELS),),
+        calibration=_samples("coarse", source), figures=_figures("coarse", source, 1),
+        limits=(Limit("loss", 0.03, False), Limit("flipped", 0.02, False)),
+    )  # fmt: skip
+
+
+def fine_job(source: JobSource) -> NetJob:
+    """The finder that sees the upright view."""
+    return NetJob(
+        "finder_fine", load_net("fine", _checkpoint(source, "fine")), _noise((1, 3, 416, 512)),
+        (_rgb((1, 3, "height", "width")),),
         (_out("grid", (1, 4, "h", "w"), "NCHW", GRID_CHANNELS), _out("area", (1, 2, "h", "w"), "NCHW", AREA_CHANNELS),
          _out("marks", (1, len(MARK_KINDS), "h", "w"), "NCHW", MARK_KINDS),
          _out("place", (1, 6, "h", "w"), "NCHW", PLACE_CHANNELS)),
-        {"px_per_mm": VIEW_PX_PER_MM, "stride": FINE_STRIDE},
-    ),
-    "decoder": (
-        "strip", (2, 3, STRIP_ROWS, STRIP_COLUMNS), _rgb(("batch", 3, STRIP_ROWS, STRIP_COLUMNS)),
+        settings={"px_per_mm": VIEW_PX_PER_MM, "stride": FINE_STRIDE},
+        sizes={"height": (64, 928, 2880), "width": (64, 1216, 2880)},
+        multiple={"height": COARSEST_STRIDE, "width": COARSEST_STRIDE},
+        calibration=_samples("fine", source), figures=_figures("fine", source, 1),
+        limits=(Limit("phase_mm_median", 0.02, False), Limit("recall", 0.02)),
+    )  # fmt: skip
+
+
+def strip_job(source: JobSource) -> NetJob:
+    """The decoder of strips."""
+    return NetJob(
+        "decoder", load_net("strip", _checkpoint(source, "strip")), _noise((2, 3, STRIP_ROWS, STRIP_COLUMNS)),
+        (_rgb(("batch", 3, STRIP_ROWS, STRIP_COLUMNS)),),
         (_out("height", ("batch", STRIP_ROWS // 2, STRIP_COLUMNS), "NHW"),
-         _out("presence", ("batch", STRIP_COLUMNS), "NW")), {},
-    ),
-}  # fmt: skip
+         _out("presence", ("batch", STRIP_COLUMNS), "NW")),
+        sizes={"batch": (1, 6, 64)},
+        calibration=_samples("strip", source), figures=_figures("strip", source, 6),
+        limits=(Limit("db_mean", 0.2), Limit("presence_wrong", 0.005, False)),
+    )  # fmt: skip
 
 
-def export_net(net: nn.Module, name: str, file: Path) -> NetSpec:
-    """Write one net and compare it with torch; raises ``BundleError`` where values differ."""
-    _, shape, given, results, settings = NETS[name]
-    x = torch.from_numpy(np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32))
-    # Sizes divide by 32, the nets' coarsest stride, whatever the page's size.
-    free = {2: 32 * torch.export.Dim("h32", min=2, max=90), 3: 32 * torch.export.Dim("w32", min=2, max=90)}
-    axes = {"decoder": {0: torch.export.Dim("batch", min=1, max=64)}, "finder_fine": free}.get(name)
-    torch.onnx.export(net, (x,), str(file), dynamo=True, opset_version=OPSET, external_data=False, verbose=False,
-                      input_names=[given.name], output_names=[r.name for r in results],
-                      dynamic_shapes=({**axes},) if axes else None)  # fmt: skip
-    _compare(net, name, file, x)
-    count = sum(p.numel() for p in net.parameters())
-    return net_spec(file, [given], results, precision="fp32", n_parameters=count, settings=settings)
-
-
-def _compare(net: nn.Module, name: str, file: Path, x: torch.Tensor) -> None:
+def findings_job(source: JobSource) -> NetJob:
+    """The signal path: twelve decoded leads to findings and an embedding."""
+    net = load_signal_net(_checkpoint(source, "findings"))
+    example = {"signal": np.random.default_rng(0).normal(0, 1, EXAMPLE_SHAPE).astype(np.float32)}
     with torch.no_grad():
-        want = net(x)
-    want = want if isinstance(want, tuple) else (want,)
-    got = ort.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"]).run(None, {"rgb": x.numpy()})
-    for spec, a, b in zip(NETS[name][3], want, got, strict=True):
-        off = float(np.abs(a.numpy() - b).max() / (a.numpy().std() + 1e-6))
-        if a.shape != b.shape or off > TOLERANCE:
-            raise BundleError(f"{file.name}: output {spec.name} differs from torch by {off:.2g} of its spread (limit "
-                              f"{TOLERANCE}); the export is not written")  # fmt: skip
+        logits, embedding = net(torch.from_numpy(example["signal"]))
+    calibration = figures = None
+    if source.readings is not None:
+        readings = load_readings(source.readings)
+        mv, target = readings.mv[readings.read], _labels(readings)
+        held = readings.fold[readings.read] == HELD_OUT_FOLD
+        if not held.any():  # sources without folds
+            held = np.arange(len(mv)) % 4 == 0
+        drawn = signal_input(mv[~held][:: max(1, int((~held).sum()) // (8 * source.samples))])
+        calibration = partial(_batched, "signal", drawn, 8)
+        figures = _findings_figures(net, signal_input(mv[held]), target[held])
+    return NetJob(
+        "findings", net, example, (TensorSpec("signal", EXAMPLE_SHAPE, "NCW"),),
+        (TensorSpec("logits", tuple(logits.shape), "NC", channels=FINDINGS),
+         TensorSpec("embedding", tuple(embedding.shape), "NC")),
+        calibration=calibration, figures=figures,
+        limits=(Limit("macro_auroc", 0.005), Limit("cosine", 0.02)),
+    )  # fmt: skip
 
 
-def export_bundle(run: Path, out: Path, version: str, data: Iterable[DataSource], notes: str = "") -> ModelBundle:
-    """Export coarse, fine and strip checkpoints of ``run`` as a bundle in ``out``."""
-    out.mkdir(parents=True, exist_ok=True)
-    missing = [f"{NETS[n][0]}.ckpt" for n in NETS if not (run / f"{NETS[n][0]}.ckpt").exists()]
+def marks_job(source: JobSource) -> NetJob:
+    """The reader of lead names and printed texts."""
+    shape = (2, 1, PATCH_HEIGHT, PATCH_WIDTH)
+    example = {"patch": np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)}
+    return NetJob(
+        "mark_reader", load_marks(_checkpoint(source, "marks")), example,
+        (TensorSpec("patch", ("batch", *shape[1:]), "NCHW", channels=("brightest",)),),
+        (TensorSpec("kind", ("batch", len(READ_KINDS)), "NC", channels=READ_KINDS),),
+        settings={"px_per_mm": PATCH_PX_PER_MM}, sizes={"batch": (1, 32, 96)},
+    )  # fmt: skip
+
+
+def _labels(readings: Readings) -> NDArray[np.floating]:
+    """Findings of the readings that weren't refused (n, findings): 0, 1, NaN where the source doesn't say."""
+    rows = [finding_labels(readings.codes[k], readings.superclasses[k]) for k in readings.where(readings.read)]
+    return np.array([[np.nan if v is None else float(v) for v in row] for row in rows])
+
+
+def _batched(name: str, x: NDArray[np.floating], size: int) -> list[Feed]:
+    """Single inputs: the net's batch is one."""
+    return [{name: x[k : k + 1]} for k in range(0, len(x), size)]
+
+
+def _findings_figures(
+    net: nn.Module, x: NDArray[np.floating], target: NDArray[np.floating]
+) -> Callable[..., dict[str, float]]:
+    """Cross-entropy and macro AUROC of the superclasses, and the embeddings' mean cosine with the net's in float."""
+    with torch.no_grad():
+        reference = np.concatenate([net(torch.from_numpy(v[None]))[1].numpy() for v in x])
+    true = target[:, : len(SUPERCLASSES)]
+
+    def figures(run: Callable[[Feed], Sequence[NDArray[np.floating]]]) -> dict[str, float]:
+        outs = [run({"signal": v[None]}) for v in x]
+        logits, embedding = (np.concatenate([np.asarray(o[k], np.float64) for o in outs]) for k in (0, 1))
+        some = logits[:, : true.shape[1]]
+        entropy = np.logaddexp(0, some) - np.where(np.isnan(true), 0, true) * some
+        each = [auroc(some[~np.isnan(t), k], t[~np.isnan(t)] > 0.5) for k, t in enumerate(true.T)]
+        lengths = np.linalg.norm(embedding, axis=1) * np.linalg.norm(reference, axis=1)
+        return {"loss": float(entropy[~np.isnan(true)].mean()), "macro_auroc": float(np.nanmean(each)),
+                "cosine": float(((embedding * reference).sum(axis=1) / np.maximum(lengths, 1e-9)).mean())}  # fmt: skip
+
+    return figures
+
+
+# Every net of a bundle, in the order of reading; a new net is one more function here.
+JOBS: Final = {"coarse": coarse_job, "fine": fine_job, "strip": strip_job, "marks": marks_job, "findings": findings_job}
+OPTIONAL: Final = ("marks", "findings")
+
+
+def jobs(source: JobSource) -> list[Callable[[], NetJob]]:
+    """The run's nets, each loaded when it is called for; raises ``BundleError`` where a checkpoint is missing.
+
+    ``OPTIONAL`` ones are left out where the run has none.
+    """
+    missing = [f"{name}.ckpt" for name in JOBS if name not in OPTIONAL and not _checkpoint(source, name).exists()]
     if missing:
-        raise BundleError(
-            f"{run}: no {', '.join(missing)}; train with ecgscan-distill --part finder and --part decoder"
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        made = {}
-        for name, (checkpoint, *_) in NETS.items():
-            file = Path(folder) / f"{name}.onnx"
-            made[name] = export_net(load_net(checkpoint, run / f"{checkpoint}.ckpt"), name, file)
-        for name in NETS:  # all exported and compared: only now touch the bundle
-            (out / f"{name}.onnx").write_bytes((Path(folder) / f"{name}.onnx").read_bytes())
-    return write_bundle(out, name="ecgscan", version=version, nets=made, training_data=data, notes=notes)
+        raise BundleError(f"{source.run}: no {', '.join(missing)}; train with ecgscan-distill --part finder and "
+                          "--part decoder")  # fmt: skip
+    return [partial(job, source) for name, job in JOBS.items() if _checkpoint(source, name).exists()]
+
+
+def _checkpoint(source: JobSource, name: str) -> Path:
+    return source.run / f"{name}.ckpt"

@@ -12,6 +12,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -248,7 +249,8 @@ def _write(file: Path, data: bytes) -> None:
         os.replace(temporary, file)
     except OSError as err:
         _to_stderr(f"{file}: can't be kept ({err.strerror}); set ECGSCAN_CACHE to a folder that can be written")
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _to_stderr(line: str) -> None:

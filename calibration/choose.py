@@ -1,0 +1,96 @@
+"""One calibration for a net: the method and the nodes kept in float that cost its own task least."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from onnx import ModelProto
+
+from calibration.qdq import ORT, TRT, Scheme, quantise, quantised_tensors
+from calibration.ranges import METHODS, Feed, Histogram, histograms, limits
+from calibration.sqnr import below, node_sqnr_db
+
+# 7 bits: processors without VNNI add pairs of products in 16 bits, which 8-bit weights overflow.
+SCHEMES: Final[Mapping[str, Scheme]] = {"ort": replace(ORT, weight_bits=7), "trt": TRT}
+MIN_NODE_SQNR_DB: Final = 15.0  # a node that alone leaves less stays in float
+MOST_FLOAT: Final = 6
+SENSITIVITY_FEEDS: Final = 2
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How much worse than in float a figure may be: ``worse_by`` in the figure's own unit."""
+
+    figure: str
+    worse_by: float
+    higher_is_better: bool = True
+
+    def excess(self, float_figures: Mapping[str, float], figures: Mapping[str, float]) -> float:
+        """By how much the limit is overstepped (negative: within)."""
+        loss = float_figures[self.figure] - figures[self.figure]
+        return (loss if self.higher_is_better else -loss) - self.worse_by
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What was chosen, what it cost, and the graphs."""
+
+    method: str
+    keep_float: tuple[str, ...]
+    models: dict[str, ModelProto]
+    figures: dict[str, dict[str, float]]
+    node_sqnr_db: dict[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """What bundle.json keeps."""
+        rounded = {k: {n: round(v, 5) for n, v in f.items()} for k, f in self.figures.items()}
+        return {"method": self.method, "float_nodes": list(self.keep_float), "figures": rounded,
+                "node_sqnr_db": self.node_sqnr_db}  # fmt: skip
+
+
+def calibrate(
+    model: ModelProto,
+    feeds: Sequence[Feed],
+    measure: Callable[[ModelProto], dict[str, float]],
+    allowed: Sequence[Limit] = (),
+    *,
+    methods: Sequence[str] = METHODS,
+    say: Callable[[str], None] = lambda line: None,
+) -> Calibration:
+    """Ranges from ``feeds``; the method whose ``loss`` on held-out samples is least; float nodes by their noise.
+
+    ``measure`` gives a graph's figures, ``loss`` among them.  More nodes go back to float, noisiest first, while a
+    limit is overstepped, up to ``MOST_FLOAT``; whether that was enough is for the export's ladder to say.
+    """
+    seen = _histograms(model, feeds)
+    figures = {"fp32": measure(model)}
+    tried: dict[str, dict[str, float]] = {}
+    for method in methods:
+        tried[method] = measure(quantise(model, _ranges(seen, method), SCHEMES["ort"]))
+        say(f"  {method}: loss {tried[method]['loss']:.4f} (float {figures['fp32']['loss']:.4f})")
+    method = min(tried, key=lambda m: tried[m]["loss"])
+    ranges = _ranges(seen, method)
+    nodes = node_sqnr_db(model, ranges, feeds[:: max(1, len(feeds) // SENSITIVITY_FEEDS)][:SENSITIVITY_FEEDS])
+    keep = below(nodes, MIN_NODE_SQNR_DB)[:MOST_FLOAT]
+    while True:
+        models = {kind: quantise(model, ranges, scheme, keep) for kind, scheme in SCHEMES.items()}
+        figures["ort"] = measure(models["ort"]) if keep else tried[method]
+        over = [limit for limit in allowed if limit.excess(figures["fp32"], figures["ort"]) > 0]
+        following = [n for n in nodes if n not in keep][:1]
+        if not over or len(keep) >= MOST_FLOAT or not following:
+            break
+        keep += following
+        say(f"  {over[0].figure} is over its limit: {following[0]} stays in float")
+    figures["trt"] = measure(models["trt"])
+    return Calibration(method, tuple(keep), models, figures, nodes)
+
+
+def _histograms(model: ModelProto, feeds: Sequence[Feed]) -> dict[str, Histogram]:
+    tensors = [t for scheme in SCHEMES.values() for t in quantised_tensors(model, scheme)]
+    return histograms(model, dict.fromkeys(tensors), feeds)
+
+
+def _ranges(seen: Mapping[str, Histogram], method: str) -> dict[str, tuple[float, float]]:
+    return {name: limits(histogram, method) for name, histogram in seen.items()}

@@ -1,0 +1,170 @@
+"""``python -m edge_runtime.bench_engines``: every net in float and on 8 bits, in each engine that is installed; a whole
+photo; and what 8 bits cost on photos whose signals are known.
+
+Takes a bundle that holds both (``ecgscan-export --precision both``).  Runs are interleaved, so that whatever else the
+machine does falls on all alike; beside medians stands the least, which it disturbs least, and the processor's own time.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import cv2
+import numpy as np
+import typer
+
+from ecg.bundle import READER_NETS, ModelBundle, load_bundle
+from ecg.errors import InputError
+from ecg.page import F32, Reading
+from edge_runtime.cli import one_line_errors
+from edge_runtime.engines import open_engine
+from edge_runtime.evaluate import ResultsOption
+from edge_runtime.evaluation import figures, paired_rows
+from edge_runtime.reader import Reader
+from edge_runtime.results_log import append_result, conditions, tidy
+
+FLOAT: Final = ("onnx",)
+EIGHT_BIT: Final = {"ort": ("ort",), "openvino": ("trt",)}
+SEED: Final = 3
+Ways = dict[str, tuple[str, tuple[str, ...]]]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
+
+
+@app.command()
+def main(
+    bundle: Annotated[Path, typer.Option(help="A bundle with files in float and on 8 bits.")] = Path("runs/bundle"),
+    photos: Annotated[Path | None, typer.Option(help="Folder with photos.csv and WFDB records: accuracy.")] = None,
+    runs: Annotated[int, typer.Option(help="Runs of each net in each way.")] = 15,
+    photo_runs: Annotated[int, typer.Option(help="Readings of the 12 MP photo in each way; 0 leaves it out.")] = 3,
+    threads: Annotated[list[int] | None, typer.Option(help="Threads (repeatable); 1 and 2 if not given.")] = None,
+    results: ResultsOption = None,
+) -> None:
+    """Latency of nets, of a whole photo, and decibels, fp32 against int8."""
+    with one_line_errors():
+        made = load_bundle(bundle)
+        for net, spec in made.nets.items():
+            if not {"onnx", "ort", "trt"} <= set(spec.files):
+                raise InputError(f"{bundle}: {net} has only {', '.join(spec.files)}; export with --precision both")
+        line = conditions("random inputs of each net's usual size", seed=SEED, bundle=made.info)
+        out = {"task": "engines", **line, "engines": versions(), "figures": {}}
+        for n in threads or (1, 2):
+            out["figures"][f"threads_{n}"] = {net: net_latency(made, net, n, runs) for net in made.nets}
+            if photo_runs:
+                out["figures"][f"threads_{n}"]["whole photo"] = photo_latency(made, n, photo_runs)
+            typer.echo(table(out["figures"][f"threads_{n}"], f"{n} thread{'s' if n > 1 else ''}"))
+        if photos is not None:
+            out["accuracy"] = accuracy(made, photos)
+            for way, found in out["accuracy"].items():
+                told = "  ".join(f"{k} {v}" for k, v in tidy(found).items() if k.endswith("db") or k.startswith("n"))
+                typer.echo(f"{way:14s} {told}")
+        if results:
+            append_result(results, out)
+
+
+def ways() -> Ways:
+    """Engine and kinds of files by the name of each way that can be run here."""
+    engines = [e for e in EIGHT_BIT if e == "ort" or importlib.util.find_spec(e)]
+    return {f"{e} {p}": (e, k) for e in engines for p, k in (("fp32", FLOAT), ("int8", EIGHT_BIT[e]))}
+
+
+def versions() -> dict[str, str]:
+    """What ran the nets."""
+    import onnxruntime
+
+    out = {"onnxruntime": str(onnxruntime.__version__)}
+    if importlib.util.find_spec("openvino"):
+        out["openvino"] = str(importlib.import_module("openvino").__version__)
+    return out
+
+
+def net_latency(bundle: ModelBundle, net: str, threads: int, runs: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of one net in each way: medians, least, processor time; and times faster than the same in float."""
+    spec = bundle.nets[net]
+    rng = np.random.default_rng(SEED)
+    feed: dict[str, F32] = {}
+    for t in spec.inputs:
+        shape = [spec.sizes[d][1] if isinstance(d, str) else d for d in t.shape]
+        feed[t.name] = rng.integers(0, 256, shape).astype(np.float32) if t.layout == "NCHW" else _normal(rng, shape)
+    loaded = {w: open_engine(bundle, net, e, threads=threads, kinds=k) for w, (e, k) in ways().items()}
+    return interleaved({w: partial(engine, feed) for w, engine in loaded.items()}, runs)
+
+
+def _normal(rng: np.random.Generator, shape: list[int]) -> F32:
+    return rng.normal(0, 1, shape).astype(np.float32)
+
+
+def photo_latency(bundle: ModelBundle, threads: int, runs: int) -> dict[str, dict[str, float]]:
+    """The same of reading one rendered 12 MP photo, which is loaded already."""
+    from edge_runtime.bench import _in_a_process, render_photo
+    from edge_runtime.images import load_photos
+
+    cv2.setNumThreads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        photo = next(iter(load_photos(_in_a_process(render_photo, Path(folder) / "photo.jpg"))))
+    readers = {way: _reader(bundle, way, threads) for way in ways()}
+    for way, reader in readers.items():
+        if not isinstance(reader.read(photo), Reading):
+            raise InputError(f"{way}: the photo is refused; its time would mean nothing")
+    return interleaved({w: partial(reader.read, photo) for w, reader in readers.items()}, runs)
+
+
+def _reader(bundle: ModelBundle, way: str, threads: int | None) -> Reader:
+    """Without the findings, which are as fast in every way."""
+    engine, kinds = ways()[way]
+    coarse, fine, decoder = (open_engine(bundle, n, engine, threads=threads, kinds=kinds) for n in READER_NETS)
+    return Reader(bundle.info, coarse, fine, decoder)
+
+
+def interleaved(work: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, dict[str, float]]:
+    """Each way once a round, after one round to warm up."""
+    took: dict[str, list[tuple[float, float]]] = {way: [] for way in work}
+    for turn in range(runs + 1):
+        for way, run in work.items():
+            wall, own = time.perf_counter(), time.process_time()
+            run()
+            if turn:
+                took[way].append((time.perf_counter() - wall, time.process_time() - own))
+    out = {}
+    for way, times in took.items():
+        wall_s, own_s = np.array(times).T
+        out[way] = {"ms": 1e3 * float(np.median(wall_s)), "least_ms": 1e3 * float(wall_s.min()),
+                    "cpu_ms": 1e3 * float(np.median(own_s))}  # fmt: skip
+    for way, found in out.items():
+        base = out[way.replace("int8", "fp32")]
+        found["faster"] = base["ms"] / found["ms"]
+        found["cpu_faster"] = base["cpu_ms"] / found["cpu_ms"]
+    best = min((w for w in out if w.endswith("fp32")), key=lambda w: out[w]["cpu_ms"])
+    fastest = min((w for w in out if w.endswith("int8")), key=lambda w: out[w]["cpu_ms"])
+    out["best int8 against best fp32"] = {
+        "faster": out[best]["ms"] / out[fastest]["ms"],
+        "cpu_faster": out[best]["cpu_ms"] / out[fastest]["cpu_ms"],
+    }
+    return out
+
+
+def accuracy(bundle: ModelBundle, photos: Path) -> dict[str, dict[str, Any]]:
+    """The reader's figures on photos with known signals: in float, and in each way on 8 bits."""
+    chosen = ["ort fp32", *(w for w in ways() if w.endswith("int8"))]
+    return {w: figures(list(paired_rows(_reader(bundle, w, None), photos, None))) for w in chosen}
+
+
+def table(found: Mapping[str, Mapping[str, Mapping[str, float]]], head: str) -> str:
+    """A line a net and way."""
+    lines = [f"{head:16s} {'':14s} {'ms':>8} {'least':>8} {'cpu ms':>8} {'faster':>7} {'cpu':>6}"]
+    for net, by_way in found.items():
+        for way, f in by_way.items():
+            if "ms" in f:
+                lines.append(f"{net:16s} {way:14s} {f['ms']:8.1f} {f['least_ms']:8.1f} {f['cpu_ms']:8.1f} "
+                             f"{f['faster']:7.2f} {f['cpu_faster']:6.2f}")  # fmt: skip
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,42 @@
+"""The choice of a calibration: least loss wins, and nodes go back to float until the limits hold."""
+
+from __future__ import annotations
+
+from calibration.choose import MOST_FLOAT, Limit, calibrate
+from calibration.ranges import METHODS
+
+
+def eight_bit(model) -> int:
+    return sum("_q8" in i for n in model.graph.node if n.op_type == "DequantizeLinear" for i in n.input[:1])
+
+
+def test_the_method_with_the_least_loss(net, feeds) -> None:
+    losses = iter([1.0, *(1.0 - 0.1 * k for k in range(len(METHODS))), 0.9])
+    said: list[str] = []
+    made = calibrate(net, feeds, lambda model: {"loss": next(losses)}, say=said.append)
+    assert made.method == METHODS[-1]
+    assert made.keep_float == ()
+    assert set(made.models) == {"ort", "trt"}
+    assert len(said) == len(METHODS)
+    assert made.as_json()["figures"]["ort"] == made.figures["ort"]
+    assert set(made.as_json()["node_sqnr_db"]) == {"a0", "b0", "c0", "f0", "maps", "score"}
+
+
+def test_nodes_go_back_to_float(net, feeds) -> None:
+    """Each node on 8 bits costs 0.1 dB of the task; 0.35 are allowed."""
+
+    def measure(model) -> dict[str, float]:
+        return {"loss": 0.0, "db": 20 - 0.1 * eight_bit(model)}
+
+    made = calibrate(net, feeds, measure, [Limit("db", 0.35)], methods=("minmax",))
+    assert len(made.keep_float) == 3
+    assert list(made.keep_float) == list(made.node_sqnr_db)[:3]
+    assert eight_bit(made.models["trt"]) == 3
+    assert calibrate(net, feeds, measure, [Limit("db", 0.0)], methods=("minmax",)).figures["ort"]["db"] == 20
+    assert MOST_FLOAT >= 6
+
+
+def test_limits_know_which_way_is_worse() -> None:
+    assert Limit("db", 0.3).excess({"db": 16.0}, {"db": 15.5}) > 0
+    assert Limit("db", 0.3).excess({"db": 16.0}, {"db": 17.0}) < 0
+    assert Limit("mm", 0.02, higher_is_better=False).excess({"mm": 0.1}, {"mm": 0.13}) > 0
