@@ -133,9 +133,10 @@ class Page:
         self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
 
     def open(self, url: str) -> None:
-        """Go there and wait for the load."""
+        """Go to another document and wait for its load."""
+        self.run("window.left = true")
         self.call("Page.navigate", url=url)
-        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+        self.wait("!window.left && document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression, awaited if it is a promise."""
@@ -166,7 +167,11 @@ class Page:
         """One key press."""
         codes = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
-        common = {"key": key, "windowsVirtualKeyCode": codes.get(key, 0), "modifiers": 8 if shift else 0}
+        common: dict[str, Any] = {
+            "key": key,
+            "windowsVirtualKeyCode": codes.get(key, 0),
+            "modifiers": 8 if shift else 0,
+        }
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, code=key, **common)
         self.call("Input.dispatchKeyEvent", type="keyUp", code=key, **common)
 
@@ -206,8 +211,7 @@ def first_paint_ms(page: Page, url: str, runs: int) -> dict[str, Any]:
     page.call("Network.setCacheDisabled", cacheDisabled=True)
     paints, usable = [], []
     for _ in range(runs + 1):
-        page.open("about:blank#")
-        page.call("Page.navigate", url=url)
+        page.open(url)
         page.wait("document.getElementById('about')?.textContent")
         page.wait("performance.getEntriesByName('first-contentful-paint').length")
         paints.append(float(page.run("performance.getEntriesByName('first-contentful-paint')[0].startTime")))
