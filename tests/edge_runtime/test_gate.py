@@ -3,14 +3,15 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from fake_reader import layout_3x4, signal_3x4
+from fake_reader import PX_PER_MM as PX
+from fake_reader import coarse_maps, layout_3x4, signal_3x4
 
 from ecg.leads import LEAD_INDEX
 from ecg.page import EcgSignal, GateFinding, LeadStrip, PageLayout, Photo, Reading, Sheet, Unreadable
 from edge_runtime.decoder import RowTrace
 from edge_runtime.gate import gate_frame, gate_photo, gate_reading, gated, refusals, trust
 from edge_runtime.gate_leads import contradictions, einthoven_error, repeat_error
-from edge_runtime.gate_measures import CELLS, Area, PhotoMeasures, coarse_area, measure, page_area
+from edge_runtime.gate_measures import Area, PhotoMeasures, coarse_area, measure, page_area
 from edge_runtime.signals import assemble
 
 GOOD = PhotoMeasures(
@@ -21,7 +22,6 @@ QUALITY = {
     "coverage": 1.0, "confidence": 0.95, "filled": 0.0, "grid": 0.95, "lattice_residual_mm": 0.06, "px_per_mm": 6.0,
     "ecg_probability": 0.98, "einthoven_error": 0.1, "repeat_error": 0.15,
 }  # fmt: skip
-PX = 6.0
 
 
 def codes(findings: tuple[GateFinding, ...]) -> list[str]:
@@ -51,13 +51,7 @@ def fake_coarse(probability: float = 0.98, *, shape: tuple[int, int] = (1000, 17
 
     def run(planes: np.ndarray) -> dict[str, np.ndarray]:
         assert planes.shape == (1, 3, 512, 512)
-        maps = np.zeros((1, 7, CELLS, CELLS), np.float32)
-        maps[0, 1] = -9.0
-        h, w = (round(n * 512 / max(shape)) // 16 for n in shape)
-        maps[0, 1, 2 : h - 2, 3 : w - 3] = np.log(probability / (1 - probability))
-        maps[0, 2] = maps[0, 5] = 1.0
-        maps[0, 4] = np.log2(PX * 512 / max(shape) / 2.0)
-        return {"maps": maps}
+        return coarse_maps(probability, shape)
 
     return run
 
