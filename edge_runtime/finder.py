@@ -16,7 +16,7 @@ from ecg.geometry import VIEW_PX_PER_MM, View, letterbox, render_view, view_arou
 from ecg.marks import COARSE_REF_PX_PER_MM, COARSE_STRIDE, END_KINDS, FINE_STRIDE, MARK_KINDS, PULSE_REF_MM, TEXT_KINDS
 from ecg.page import F32, Mark, Photo, Sheet, TraceMap, Unreadable
 from edge_runtime.engines.base import Engine
-from edge_runtime.lattice import Field, bilinear, field_to_sheet, unwrap_grid
+from edge_runtime.lattice import RAD_PER_MM, SURE, Field, bilinear, field_to_sheet, mean_gradient, unwrap_grid
 from edge_runtime.mark_reader import read_marks
 
 MIN_ECG_PROBABILITY = 0.35
@@ -26,12 +26,17 @@ MAX_VIEW_PX = 2_600_000
 MARK_SCORE = 0.2
 READABLE = ("lead:", "speed:", "gain:")
 GRID_SHOWS = 0.5  # mean certainty of the grid around the traces
+PROBE_PX = 320  # view px: 80 mm, heavy lines enough to tell how the page lies
+PROBE_SEEN = 0.3  # of its cells
+PROBE_OFF = (0.03, np.radians(1.5))  # log of scale and turn that are worth another view
+FIELD_OFF = (0.1, np.radians(7))  # and worth another look at the whole view
+SURE_NAMES = 6.5  # lead names seen that no page upside down shows
 OTHER_SIZES = (0.6, 1.65)
 TEXT_APART_MM = 5.0
 VIEW_MARGIN_MM = 10.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pose:
     """Where the ECG lies: photo px per mm, the time axis' angle, how alike all places see it, and the view on it."""
 
@@ -40,6 +45,7 @@ class Pose:
     coherence: float
     ecg_probability: float
     view: View
+    around_px: NDArray[np.floating]  # (n, 2) photo px: corners of the thumbnail's cells that show an ECG
     decided: str = "page"  # "names" where only the readable lead names told the way up
 
 
@@ -99,7 +105,7 @@ def find_pose(photo: Photo, coarse: Engine) -> Pose | Unreadable:
     if along < 0:
         angle += np.pi
     view = _bounded(view_around(points, px_per_mm, angle, VIEW_MARGIN_MM))
-    return Pose(px_per_mm, angle, abs(float(along)), best, view)
+    return Pose(px_per_mm, angle, abs(float(along)), best, view, points)
 
 
 def _bounded(view: View) -> View:
@@ -129,13 +135,14 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     pose = find_pose(photo, coarse)
     if isinstance(pose, Unreadable):
         return pose
+    pose = _straightened(photo, pose, fine)
     maps, pose = _best_size(photo, *_best_way_up(photo, pose, fine), fine)
     field = unwrap_grid(maps.grid, maps.paper)
     if field is not None:
-        better = _corrected(photo, pose, maps, field)
+        better = _corrected(pose, field)
         if better is not None:
-            pose = replace(pose, view=better, px_per_mm=better.scale * VIEW_PX_PER_MM, angle_rad=better.angle_rad)
-            maps = fine_maps(photo, better, fine)
+            pose = better
+            maps = fine_maps(photo, pose.view, fine)
             field = unwrap_grid(maps.grid, maps.paper) or field
     seen = _grid_seen(maps)
     if field is None:
@@ -152,10 +159,41 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     return Found(sheet, marks, _trace_map(maps, sheet, cells), pose, seen)
 
 
+def _straightened(photo: Photo, pose: Pose, fine: Engine) -> Pose:
+    """The pose as the grid in the middle of the view has it, so that the whole view is looked at once only."""
+    view = pose.view
+    side = min(PROBE_PX, view.width, view.height) // PAD * PAD
+    if side < PROBE_PX // 2:
+        return pose
+    corner = view.to_photo(np.array([(view.width - side) / 2, (view.height - side) / 2]))
+    probe = replace(view, origin_x_px=float(corner[0]), origin_y_px=float(corner[1]), width=side, height=side)
+    maps = fine_maps(photo, probe, fine)
+    seen = (_amplitude(maps.grid) > SURE).astype(np.float64)
+    if seen.mean() < PROBE_SEEN:
+        return pose
+    unit = [maps.grid[2 * axis] + 1j * maps.grid[2 * axis + 1] for axis in (0, 1)]
+    mm_a_cell = np.array([mean_gradient(z, seen) for z in unit]) / RAD_PER_MM
+    return _repaired(pose, mm_a_cell, PROBE_OFF) or pose
+
+
+def _repaired(pose: Pose, mm_a_cell: NDArray[np.float64], off: tuple[float, float]) -> Pose | None:
+    """The pose turned and scaled so that a cell is a millimetre; None where it is, but for less than ``off``.
+
+    ``mm_a_cell`` (2, 2): how page x and y grow along the view's columns and rows; ``off``: log of scale, rad.
+    """
+    scale = float(np.sqrt(abs(np.linalg.det(mm_a_cell))))
+    turn = float(np.arctan2(mm_a_cell[0, 1] - mm_a_cell[1, 0], mm_a_cell[0, 0] + mm_a_cell[1, 1]))
+    if not 0.5 < scale < 2 or (abs(np.log(scale)) < off[0] and abs(turn) < off[1]):
+        return None
+    px_per_mm, angle = pose.px_per_mm / scale, pose.angle_rad + turn
+    view = _bounded(view_around(pose.around_px, px_per_mm, angle, VIEW_MARGIN_MM))
+    return replace(pose, px_per_mm=px_per_mm, angle_rad=angle, view=view)
+
+
 def _best_way_up(photo: Photo, pose: Pose, fine: Engine) -> tuple[Maps, Pose]:
     """The fine maps; where the thumbnail leaves the way up open, of all ways the one with most readable names."""
     maps = fine_maps(photo, pose.view, fine)
-    if pose.coherence > 0.85 and _names(maps) > 1.5:
+    if _names(maps) > (1.5 if pose.coherence > 0.85 else SURE_NAMES):
         return maps, pose
     candidates = [(maps, pose)]
     turns = (np.pi,) if pose.coherence > 0.6 or _names(maps) > 3 else (np.pi, np.pi / 2, -np.pi / 2)
@@ -194,30 +232,26 @@ def _names(maps: Maps) -> float:
     return float(np.sort(maps.marks[:n].reshape(n, -1).max(axis=1))[::-1].clip(0, 1).sum())
 
 
+def _amplitude(grid: F32) -> F32:
+    """How surely the grid is seen (h, w), along time and across."""
+    return np.minimum(cv2.magnitude(grid[0], grid[1]), cv2.magnitude(grid[2], grid[3]))
+
+
 def _grid_seen(maps: Maps) -> float:
     """Mean certainty of the grid where there is trace ink."""
-    amplitude = np.minimum(np.hypot(maps.grid[0], maps.grid[1]), np.hypot(maps.grid[2], maps.grid[3])).clip(0, 1)
+    amplitude = _amplitude(maps.grid).clip(0, 1)
     near = cv2.dilate(maps.trace, np.ones((9, 9), np.uint8)) > 0.5
     return float(amplitude[near].mean()) if near.any() else float(amplitude.mean())
 
 
-def _corrected(photo: Photo, pose: Pose, maps: Maps, field: Field) -> View | None:
-    """A better view where the lattice says that the first one was turned or scaled wrongly; else None."""
+def _corrected(pose: Pose, field: Field) -> Pose | None:
+    """A better pose where the lattice says that the view was turned or scaled wrongly; else None."""
     sure = field.certainty > 0.4
     if sure.sum() < 400:
         return None
     gy, gx = (np.asarray(g) for g in np.gradient(field.mm, axis=(0, 1)))
-    j = np.array([[np.median(gx[sure][:, 0]), np.median(gy[sure][:, 0])],
-                  [np.median(gx[sure][:, 1]), np.median(gy[sure][:, 1])]])  # fmt: skip
-    scale = float(np.sqrt(abs(np.linalg.det(j))))  # mm a cell: 1 if the scale was right
-    turn = float(np.arctan2(j[0, 1] - j[1, 0], j[0, 0] + j[1, 1]))
-    if not 0.5 < scale < 2 or (abs(np.log(scale)) < 0.1 and abs(turn) < np.radians(7)):
-        return None
-    view = maps.view
-    corners = view.to_photo(np.array([[0, 0], [view.width, 0], [0, view.height], [view.width, view.height]], float))
-    h, w = photo.rgb.shape[:2]
-    corners = np.clip(corners, [0, 0], [w, h])
-    return _bounded(view_around(corners, pose.px_per_mm / scale, pose.angle_rad + turn, 0.0))
+    mm_a_cell = np.array([[np.median(g[sure][:, k]) for g in (gx, gy)] for k in (0, 1)])
+    return _repaired(pose, mm_a_cell, FIELD_OFF)
 
 
 def _plain_field(maps: Maps) -> Field:
@@ -234,8 +268,7 @@ def _paper(photo: Photo, maps: Maps) -> NDArray[np.bool_]:
     px = maps.view.to_photo(centre)
     height, width = photo.rgb.shape[:2]
     inside = (px[..., 0] >= 0) & (px[..., 1] >= 0) & (px[..., 0] < width) & (px[..., 1] < height)
-    amplitude = np.minimum(np.hypot(maps.grid[0], maps.grid[1]), np.hypot(maps.grid[2], maps.grid[3]))
-    paper = ((maps.paper > 0.5) | (amplitude > 0.6)).astype(np.uint8)
+    paper = ((maps.paper > 0.5) | (_amplitude(maps.grid) > 0.6)).astype(np.uint8)
     paper = cv2.morphologyEx(paper, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
     return np.asarray((paper > 0) & inside)
 

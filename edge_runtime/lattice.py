@@ -61,7 +61,7 @@ def _unwrap(z: NDArray[np.complex64], certainty: F32) -> tuple[F64, F64]:
     y, x = np.mgrid[0:h, 0:w].astype(np.float64)
     weight = certainty.astype(np.float64) ** 2
     unit = z / np.maximum(np.abs(z), 1e-6)
-    gx, gy = _mean_gradient(unit, weight)
+    gx, gy = mean_gradient(unit, weight)
     carrier = gx * x + gy * y
     for step, smoothing in SOLVE:
         rest = _solve(unit * np.exp(-1j * carrier), weight, step, smoothing)
@@ -86,7 +86,7 @@ def _smoothed(phase: F64, weight: F64) -> F64:
     return trend + narrow + np.exp(-differ / (NOISE_MM * RAD_PER_MM) ** 2) * (wide - narrow)
 
 
-def _mean_gradient(unit: NDArray[np.complexfloating], weight: F64) -> tuple[float, float]:
+def mean_gradient(unit: NDArray[np.complexfloating], weight: F64) -> tuple[float, float]:
     """Mean phase advance a cell along x and y, from the circular mean of neighbouring cells' differences."""
     wx, wy = weight[:, 1:] * weight[:, :-1], weight[1:] * weight[:-1]
     gx = np.angle(np.sum(unit[:, 1:] * np.conj(unit[:, :-1]) * wx))
