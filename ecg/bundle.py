@@ -28,6 +28,7 @@ FORMAT_VERSION: Final = 2
 BUNDLE_FILE: Final = "bundle.json"
 KINDS: Final = ("onnx", "ort", "trt")
 READER_NETS: Final = ("finder_coarse", "finder_fine", "decoder")
+MAX_DOCUMENT_BYTES: Final = 20_000_000
 _AGAIN: Final = "install ecgscan again or name another folder with --bundle"
 
 
@@ -119,7 +120,8 @@ class ModelBundle:
     def spec(self, net: str) -> NetSpec:
         """What the bundle says of a net; raises ``BundleError`` where it has no such net."""
         if net not in self.nets:
-            raise BundleError(f"{self.info.path}: has no net {net!r}, only {', '.join(sorted(self.nets))}; {_AGAIN}")
+            there = _short(", ".join(sorted(self.nets)))
+            raise BundleError(f"{self.info.path}: has no net {net!r}, only {there}; {_AGAIN}")
         return self.nets[net]
 
 
@@ -133,9 +135,9 @@ def load_bundle(path: Path, nets: Iterable[str] = READER_NETS) -> ModelBundle:
     document = _document(raw, path)
     try:
         bundle = _parsed(document, path, hashlib.sha256(raw).hexdigest())
-    except (KeyError, TypeError, ValueError, AttributeError) as err:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as err:
         cause = f"no entry {err}" if isinstance(err, KeyError) else str(err)
-        raise BundleError(f"{path / BUNDLE_FILE}: incomplete ({cause}); {_AGAIN}") from err
+        raise BundleError(f"{path / BUNDLE_FILE}: incomplete ({_short(cause)}); {_AGAIN}") from err
     for name in nets:
         bundle.spec(name)
     for spec in bundle.nets.values():
@@ -146,8 +148,16 @@ def load_bundle(path: Path, nets: Iterable[str] = READER_NETS) -> ModelBundle:
     return bundle
 
 
+def _short(value: object) -> str:
+    """What a document says, for a message: one line, printable, not long."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
 def _read(path: Path) -> bytes:
     try:
+        if (path / BUNDLE_FILE).stat().st_size > MAX_DOCUMENT_BYTES:
+            raise BundleError(f"{path / BUNDLE_FILE}: larger than any bundle's; {_AGAIN}")
         return (path / BUNDLE_FILE).read_bytes()
     except OSError as err:
         raise BundleError(f"{path}: no {BUNDLE_FILE} there ({err.strerror or err}); {_AGAIN}") from err
@@ -156,7 +166,7 @@ def _read(path: Path) -> bytes:
 def _document(raw: bytes, path: Path) -> dict[str, Any]:
     try:
         document = json.loads(raw)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise BundleError(f"{path / BUNDLE_FILE}: not JSON; {_AGAIN}") from err
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise BundleError(f"{path / BUNDLE_FILE}: not an ecgscan bundle; {_AGAIN}")
@@ -164,7 +174,8 @@ def _document(raw: bytes, path: Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         newer = isinstance(version, int) and version > FORMAT_VERSION
         todo = "update ecgscan" if newer else "export the bundle again with ecgscan-export"
-        raise BundleError(f"{path / BUNDLE_FILE}: bundle format {version}, this ecgscan reads {FORMAT_VERSION}; {todo}")
+        got = _short(version)
+        raise BundleError(f"{path / BUNDLE_FILE}: bundle format {got}, this ecgscan reads {FORMAT_VERSION}; {todo}")
     return document
 
 
@@ -201,7 +212,7 @@ def _net(entry: Mapping[str, Any]) -> NetSpec:
 
 def _file(entry: Mapping[str, Any]) -> FileSpec:
     file = str(entry["file"])
-    if Path(file).name != file:
+    if Path(file).name != file or file in ("", "..") or not file.isprintable():
         raise ValueError(f"file {file!r} lies outside the bundle")
     return FileSpec(file, str(entry["sha256"]), int(entry["n_bytes"]), str(entry.get("precision", "")))
 
@@ -214,13 +225,13 @@ def _tensor(entry: Mapping[str, Any]) -> TensorSpec:
 def _check_file(path: Path, spec: FileSpec) -> None:
     file = path / spec.file
     try:
-        n_bytes, sha256 = file_hash(file)
+        n_bytes, sha256 = file_hash(file) if file.stat().st_size == spec.n_bytes else (file.stat().st_size, "")
     except OSError as err:
         raise BundleError(f"{file}: named in {BUNDLE_FILE} but missing ({err.strerror or err}); {_AGAIN}") from err
     if (n_bytes, sha256) != (spec.n_bytes, spec.sha256):
         raise BundleError(
-            f"{file}: differs from {BUNDLE_FILE} ({n_bytes} bytes, sha256 {sha256[:12]}, expected {spec.n_bytes}, "
-            f"{spec.sha256[:12]}); {_AGAIN}"
+            f"{file}: differs from {BUNDLE_FILE} ({n_bytes} bytes, sha256 {sha256[:12] or '?'}, expected "
+            f"{_short(spec.n_bytes)}, {_short(spec.sha256[:12])}); {_AGAIN}"
         )
 
 
