@@ -281,7 +281,9 @@ def serve(
     ] = None,
     store: Annotated[Path | None, typer.Option(help="Keep the results (not the photos) in this folder.")] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    keep_header: KeepHeaderOption = False,
     bundle: BundleOption = None,
+    engine: EngineOption = EngineName.auto,
 ) -> None:
     """The local page: take or drop a photo, see and correct the reading, download it. Only this computer can open it.
 
@@ -291,6 +293,6 @@ def serve(
         from edge_runtime.reader import Reader
         from edge_runtime.serve.command import serve_page
 
-        serve_page(
-            Reader.open(bundle), port, lan=lan, address=address, store=store, open_browser=open_page, say=typer.echo
-        )
+        reader = Reader.open(bundle, engine=engine.value)
+        serve_page(reader, port, lan=lan, address=address, store=store, keep_header=keep_header,
+                   open_browser=open_page, say=typer.echo)  # fmt: skip

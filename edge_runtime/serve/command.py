@@ -23,6 +23,7 @@ def serve_page(
     lan: bool,
     address: str | None,
     store: Path | None,
+    keep_header: bool = False,
     open_browser: bool,
     say: Callable[[str], None],
 ) -> None:
@@ -35,7 +36,8 @@ def serve_page(
             raise InputError(f"--address {address}: give this machine's own, such as 192.168.1.20") from err
     if store is not None:
         check_store(store)
-    server = PageServer(reader, port, lan_address=(address or lan_address()) if lan else None, store=store)
+    seen_as = (address or lan_address()) if lan else None
+    server = PageServer(reader, port, lan_address=seen_as, store=store, keep_header=keep_header)
     try:
         _greet(server, say)
         _stop_on_signals(server)

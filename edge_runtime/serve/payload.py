@@ -43,10 +43,12 @@ class Download:
     data: bytes
 
 
-def read_photo(reader: PhotoReader, photo: Photo, upload: bytes, stem: str, overrides: Overrides) -> Session:
-    """Read and draw the photo that ``upload`` holds."""
+def read_photo(
+    reader: PhotoReader, photo: Photo, upload: bytes, stem: str, overrides: Overrides, *, keep_header: bool = False
+) -> Session:
+    """Read and draw the photo that ``upload`` holds; the printed header is drawn only if ``keep_header``."""
     result = reader.read(photo, overrides)
-    overlay = png_bytes(draw_overlay(photo, result)) if isinstance(result, Reading) else b""
+    overlay = png_bytes(draw_overlay(photo, result, keep_header)) if isinstance(result, Reading) else b""
     document = json.dumps(reading_json(result, photo, reader.bundle, stem), allow_nan=False).encode()
     return Session(upload, photo.source, stem, result, document, overlay, overrides)
 

@@ -35,7 +35,8 @@ class PageServer(ThreadingHTTPServer):
     """Serves the page until ``shutdown``; what it holds of photos is gone with ``server_close``.
 
     ``lan_address`` lets phones in that show its one-time token; without it only this machine gets an answer.
-    ``store`` is a folder for the results (not the photos), or None.
+    ``store`` is a folder for the results (not the photos), or None; ``keep_header`` leaves the printed header in the
+    picture of the sheet.
     """
 
     daemon_threads = True
@@ -45,7 +46,7 @@ class PageServer(ThreadingHTTPServer):
 
     def __init__(
         self, reader: PhotoReader, port: int = 0, *, lan_address: str | None = None, store: Path | None = None,
-        limits: Limits = Limits(),  # noqa: B008
+        keep_header: bool = False, limits: Limits = Limits(),  # noqa: B008
     ) -> None:  # fmt: skip
         self.sessions = Sessions(limits)
         self._queue = WorkQueue(limits.waiting)
@@ -54,7 +55,7 @@ class PageServer(ThreadingHTTPServer):
         except (OSError, OverflowError) as err:
             why = getattr(err, "strerror", None) or str(err)
             raise InputError(f"port {port} can't be used ({why}); give another --port, or 0 for any") from err
-        self.reader, self.limits, self.store = reader, limits, store
+        self.reader, self.limits, self.store, self.keep_header = reader, limits, store, keep_header
         self.pairing = Pairing(lan_address, self.server_port) if lan_address else None
         self.guard = Guard(self.server_port, self.pairing)
         self.uploads = threading.BoundedSemaphore(limits.uploads)
@@ -83,9 +84,9 @@ class PageServer(ThreadingHTTPServer):
         photo = decode_photo(upload, source)
         if stem is None:
             stem = self._names.take(photo) if self._names else Path(source).stem or "ecg"
-        session = read_photo(self.reader, photo, upload, stem, overrides)
+        session = read_photo(self.reader, photo, upload, stem, overrides, keep_header=self.keep_header)
         if self.store is not None:
-            write_result(session.result, photo, self.reader.bundle, self.store, stem)
+            write_result(session.result, photo, self.reader.bundle, self.store, stem, keep_header=self.keep_header)
         return session
 
     def state(self, peer: str) -> dict[str, Any]:
@@ -94,6 +95,7 @@ class PageServer(ThreadingHTTPServer):
             "version": ecg.__version__,
             "bundle": self.reader.bundle.version,
             "stores": self.store is not None,
+            "keeps_header": self.keep_header,
             "forgets_after_min": round(self.limits.session_s / 60),
             "max_upload_bytes": self.limits.upload_bytes,
             **choices(),

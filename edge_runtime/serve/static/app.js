@@ -220,6 +220,7 @@ async function boot() {
   const kept = about.stores ? "results are kept on it" : "nothing is stored";
   $("where").textContent = local ? `Runs on this computer only; ${kept}` : `Connected to the computer; ${kept}`;
   $("about").textContent = `${$("where").textContent}. ecgscan ${about.version}, nets ${about.bundle}. The photo stays in memory, for ${about.forgets_after_min} minutes after its last use or until you forget it.`;
+  if (about.keeps_header) $("sheet-note").textContent = "Flattened. Blue was read, orange filled in. The printed header is shown: it may name the patient.";
   if (about.phone) phoneCode(about.phone);
   corrections = new Corrections(about, correct);
 }

@@ -83,7 +83,7 @@ function findingRow(f) {
   const tag = el("span", { class: `tag ${decision.replace(/ /g, "-")}`, text: decision });
   const number = typeof p === "number" ? el("span", { class: "num", text: percent(p) }) : null;
   const meter = typeof p === "number" ? el("meter", { min: 0, max: 1, value: p, "aria-label": `Probability of ${f.name ?? f.code}` }) : null;
-  const why = [f.reason, f.reasons].flat().filter(Boolean).join("; ");
+  const why = sentence(f.why);
   return el("li", {}, el("div", { class: "row" }, el("b", { text: f.name ?? f.code }), number, tag), meter, why ? el("span", { class: "small", text: why }) : null);
 }
 
@@ -97,7 +97,7 @@ export function findings(box, data) {
   const present = of("present");
   const parts = [];
   if (present.length) parts.push(el("ul", { class: "list" }, ...present.map(findingRow)));
-  else parts.push(el("p", { class: "none", text: "None present among those assessed." }));
+  else parts.push(el("p", { class: "none", text: of("absent").length ? "None present among those assessed." : "Not assessed." }));
   for (const [decision, title] of [["absent", "Absent"], ["not assessed", "Not assessed"]]) {
     const some = of(decision);
     if (some.length) parts.push(el("details", {}, el("summary", { text: `${title} (${some.length})` }), el("ul", { class: "list" }, ...some.map(findingRow))));

@@ -137,7 +137,7 @@ def test_findings_are_shown_with_their_probabilities(page, client, photo):
     findings = [
         {"code": "AFIB", "name": "Atrial fibrillation", "probability": 0.82, "decision": "present"},
         {"code": "SR", "name": "Sinus rhythm", "probability": 0.05, "decision": "absent"},
-        {"code": "LVH", "name": "<b>LVH</b>", "probability": None, "decision": "not assessed"},
+        {"code": "LVH", "name": "<b>LVH</b>", "probability": None, "decision": "not assessed", "why": "rare"},
     ]
     box = "document.getElementById('findings')"
     script = f"import('/static/panels.js').then((m) => m.findings({box}, {{findings: {json.dumps(findings)}}}))"
@@ -146,6 +146,7 @@ def test_findings_are_shown_with_their_probabilities(page, client, photo):
     assert "Atrial fibrillation82\u00a0%present" in text
     assert "Absent (1)" in text
     assert "<b>LVH</b>" in text
+    assert "Rare." in text
 
 
 def test_the_keyboard_alone_is_enough(page, client, photo):
