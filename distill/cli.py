@@ -94,6 +94,34 @@ def render(
 
 
 @app.command()
+def findings(
+    data: Annotated[list[str], typer.Option(help="Records to learn from: ptbxl:DIR (folds 1 to 7), ludb:DIR.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; features kept there are used again.")] = Path(
+        "runs/student"
+    ),
+    copies: Annotated[int, typer.Option(help="Simulated readings of each record.")] = 12,
+    synthetic: Annotated[int, typer.Option(help="Synthetic hearts beside them.")] = 2400,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Train the signal path: decoded leads to findings and an embedding among the prompts."""
+    from distill.findings_run import train_run
+
+    _told(lambda: typer.echo(f"wrote {train_run(data, out, seed, copies, synthetic)}"))
+
+
+@app.command()
+def calibrate(
+    run: Annotated[Path, typer.Argument(help="Folder with findings.ckpt.")],
+    readings: Annotated[Path, typer.Option(help="What `readings` wrote; PTB-XL's fold 8 calibrates.")],
+    prompts: Annotated[Path | None, typer.Option(help="Your own prompts, lines NAME: sentence | sentence.")] = None,
+) -> None:
+    """Fit probabilities, thresholds and abstention; write findings.json and prompts.npz for ecgscan-export."""
+    from distill.findings_run import calibrate_run
+
+    _told(lambda: typer.echo(f"wrote {run / 'findings.json'}: {calibrate_run(run, readings, prompts)}"))
+
+
+@app.command()
 def readings(
     data: Annotated[list[str], typer.Option(help="Records to print, photograph and read: ptbxl:DIR, cinc:DIR.")],
     out: Annotated[Path, typer.Option(help="File for the readings; an earlier run there goes on.")] = Path(

@@ -106,7 +106,7 @@ def random_mask(rng: Rng) -> Flags:
     else:
         pool = _TWELVE if pick < 0.97 else _FEW
         spec = pool[int(rng.integers(len(pool)))]
-    total = 10.0 if rng.random() < 0.75 else float(rng.choice([5.0, 7.5, 8.0, 9.0, 9.6]))
+    total = 10.0 if rng.random() < 0.82 else float(rng.choice([5.0, 7.5, 8.0, 9.0, 9.6]))
     return layout_mask(spec, total)
 
 
@@ -122,7 +122,7 @@ def layout_mask(spec: LayoutSpec, total_s: float) -> Flags:
 def as_read(mv: F32, true_mv: bool, rng: Rng) -> F32:
     """One record (12, 1000) as a reading of a random page might give it, NaN where not printed or not read."""
     out = mv
-    late = int(rng.integers(0, 150)) if rng.random() < 0.5 else 0
+    late = int(rng.integers(0, 150)) if rng.random() < 0.3 else 0
     out = np.concatenate([out[:, late:], np.full((N_LEADS, late), np.nan, np.float32)], axis=1)
     out = _warped(out, rng)
     out = out * _gains(true_mv, rng)
@@ -135,10 +135,13 @@ def _warped(mv: F32, rng: Rng) -> F32:
     """Time as the sheet's lattice gives it: a rate wrong by up to a percent, and leads out of step by 2.4 ms."""
     at = np.arange(SIGNAL_SAMPLES) * (1 + rng.normal(0, 0.003)) + rng.normal(0, 0.24, (N_LEADS, 1))
     # Hearts at other rates look alike: the clock may run a little faster or slower than that.
-    at = np.clip(at * np.exp(rng.normal(0, 0.03)), 0, SIGNAL_SAMPLES - 1.001)
+    at = np.clip(at * np.exp(rng.normal(0, 0.03)), 1, SIGNAL_SAMPLES - 2.001)
     k = at.astype(np.int64)
     w = (at - k).astype(np.float32)
-    return np.take_along_axis(mv, k, 1) * (1 - w) + np.take_along_axis(mv, k + 1, 1) * w
+    before, here, after, then = (np.take_along_axis(mv, k + j, 1) for j in (-1, 0, 1, 2))
+    # Catmull-Rom: straight lines would take away what lies above 25 Hz.
+    slope, bend = after - before, 2 * before - 5 * here + 4 * after - then
+    return here + 0.5 * w * (slope + w * (bend + w * (3 * (here - after) + then - before)))
 
 
 def _gains(true_mv: bool, rng: Rng) -> NDArray[np.floating]:
