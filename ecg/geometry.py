@@ -87,7 +87,7 @@ def letterbox(rgb: U8, side: int = COARSE_PX) -> tuple[U8, float]:
     interpolation = cv2.INTER_AREA if f < 1 else cv2.INTER_LINEAR
     out = np.zeros((side, side, 3), np.uint8)
     # A large photo is halved first, which is quick; area averages of area averages are the same but for rounding.
-    whole = _reduced(rgb, 2) if f < 0.25 and h % 2 == 0 and w % 2 == 0 else rgb
+    whole = _reduced(rgb, 2) if f < 0.25 else rgb
     out[: size[1], : size[0]] = cv2.resize(whole, size, interpolation=interpolation)
     return out, f
 
@@ -140,7 +140,7 @@ def photo_xy(sheet: Sheet, xy_mm: NDArray[np.floating]) -> F32:
     wx, near_x = _cubic_weights((xy[:, 0] - sheet.x0_mm) / sheet.step_mm, sheet.node_px.shape[1])
     wy, near_y = _cubic_weights((xy[:, 1] - sheet.y0_mm) / sheet.step_mm, sheet.node_px.shape[0])
     nodes = _whole_nodes(sheet)
-    out = np.stack([np.einsum("ny,nx,yx->n", wy, wx, nodes[..., k], optimize=True) for k in (0, 1)], axis=-1)
+    out = np.stack([np.einsum("nx,nx->n", wy @ nodes[..., k], wx) for k in (0, 1)], axis=-1)
     known = np.pad(np.isfinite(sheet.node_px[..., 0]), ((0, 1), (0, 1)))
     out[~known[near_y, near_x]] = np.nan
     return np.asarray(out, dtype=np.float32)

@@ -41,6 +41,8 @@ DECIDED_KEYS: Final = {
 }
 SUFFIXES: Final = (".csv", ".json", ".png")
 _PNG_MARK: Final = b"Software\0ecgscan"
+# Photos hold noise: looking for repeats costs twice the time and saves nothing, runs of blanked paper are found.
+_PNG_HOW: Final = (cv2.IMWRITE_PNG_COMPRESSION, 4, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 
 
 def csv_text(signal: EcgSignal) -> str:
@@ -201,7 +203,7 @@ def write_result(
 
 def png_bytes(rgb: U8) -> bytes:
     """PNG with no metadata but the software's name, by which a later run knows its own files."""
-    done, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 4])
+    done, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _PNG_HOW)
     if not done:
         raise EcgscanError("the overlay can't be encoded as PNG; report this photo")
     raw = data.tobytes()

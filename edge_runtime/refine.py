@@ -48,10 +48,12 @@ def _profiles(photo: Photo, sheet: Sheet) -> F32:
     along = ((np.arange(ROWS) + 0.5) / ROWS - 0.5) * LATTICE_MM
     x = (sheet.x0_mm + np.arange(nx)[:, None] * LATTICE_MM + across).ravel()
     y = (sheet.y0_mm + np.arange(ny)[:, None] * LATTICE_MM + along).ravel()
-    grey = sample_photo(photo.rgb, grid_xy(sheet, x, y)).min(axis=-1)
+    red, green, blue = cv2.split(sample_photo(photo.rgb, grid_xy(sheet, x, y)))
+    grey = cv2.min(cv2.min(red, green), blue)
     blocks = grey.reshape(ny, ROWS, nx, len(across)).astype(np.float32)
-    dark = np.percentile(blocks, 80, axis=-1, keepdims=True) - blocks
-    dark[blocks.min(axis=-1) <= 0] = 0.0  # beyond the photo
+    paper = np.percentile(blocks, 80, axis=-1, keepdims=True).astype(np.float32)
+    dark = paper - blocks
+    dark[cv2.reduce(grey.reshape(-1, len(across)), 1, cv2.REDUCE_MIN).reshape(ny, ROWS, nx) == 0] = 0.0  # off the photo
     return np.asarray(np.median(dark, axis=1), dtype=np.float32)
 
 
