@@ -154,6 +154,8 @@ function render() {
   panels.refusal($("refused"), data);
   $("facts").replaceChildren(...panels.facts(data));
   show($("facts"), wasRead);
+  $("columns").classList.toggle("refused", !wasRead);
+  $("sheet-title").textContent = wasRead ? "The sheet" : "Your photo";
   $("doubts").replaceChildren(...panels.doubts(data));
   for (const id of ["leads-card", "findings-card", "measures-card"]) show($(id), wasRead);
   for (const link of $("jump").children) show(link, wasRead || /sheet|fix|save/.test(link.hash));
@@ -218,7 +220,8 @@ async function boot() {
   about = await ask("/api/state");
   const local = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
   const kept = about.stores ? "results are kept on it" : "nothing is stored";
-  $("where").textContent = local ? `Runs on this computer only; ${kept}` : `Connected to the computer; ${kept}`;
+  if (about.phone) $("where").textContent = `Open to phones that scan the code; ${kept}`;
+  else $("where").textContent = local ? `Runs on this computer only; ${kept}` : `Connected to the computer; ${kept}`;
   $("about").textContent = `${$("where").textContent}. ecgscan ${about.version}, nets ${about.bundle}. The photo stays in memory, for ${about.forgets_after_min} minutes after its last use or until you forget it.`;
   if (about.keeps_header) $("sheet-note").textContent = "Flattened. Blue was read, orange filled in. The printed header is shown: it may name the patient.";
   if (about.phone) phoneCode(about.phone);

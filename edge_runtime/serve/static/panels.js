@@ -30,10 +30,10 @@ export function facts(data) {
   const { layout, quality } = data;
   if (!layout) return [];
   const chest = layout.chest_gain_mm_per_mv;
-  const gain = `${layout.gain_mm_per_mv}${chest ? ` (chest ${chest})` : ""} mm/mV`;
+  const gain = `${layout.gain_mm_per_mv}${chest ? ` (chest ${chest})` : ""}\u00a0mm/mV`;
   return [
     decidedFact("Layout", layout.name, layout.decided?.name),
-    decidedFact("Paper speed", `${layout.paper_speed_mm_per_s} mm/s`, layout.decided?.paper_speed_mm_per_s),
+    decidedFact("Paper speed", `${layout.paper_speed_mm_per_s}\u00a0mm/s`, layout.decided?.paper_speed_mm_per_s),
     decidedFact("Gain", gain, layout.decided?.gain_mm_per_mv),
     fact("Printed time", `${layout.duration_s.toFixed(1)} s`),
     fact("Traces read", percent(quality.coverage ?? 0), quality.filled ? `${percent(quality.filled)} filled in` : "no gaps filled in"),

@@ -90,13 +90,13 @@ function drawLine(pieces, y0, up, mode) {
   for (const p of pieces) {
     const x0 = LEFT + 2 + p.x_s * MM_PER_S;
     g.append(traceOf(p, x0, y0));
-    const name = svg("text", { class: "lead-name", x: x0 + 1, y: y0 - up + 3.6, "font-size": 4.2, text: minus(p.strip.lead) });
+    const name = svg("text", { class: "lead-name", x: x0 + 1, y: y0 - up + 3.6, text: minus(p.strip.lead) });
     g.append(name);
     if (p.x_s > 0) g.append(svg("path", { class: "sep", d: `M${x0} ${y0 - 3}v6`, "vector-effect": "non-scaling-stroke", "stroke-width": 1 }));
     if (mode === "list") {
       const from = p.strip.start_s + p.from / p.strip.fs_hz;
       const text = `${from.toFixed(1)} s${p.parts > 1 ? ` (${p.part + 1} of ${p.parts})` : ""}`;
-      g.append(svg("text", { class: "lead-note", x: x0 + 12.5, y: y0 - up + 3.6, "font-size": 3, text }));
+      g.append(svg("text", { class: "lead-note", x: x0 + 12.5, y: y0 - up + 3.6, text }));
     }
   }
   return g;
@@ -163,6 +163,8 @@ export class Plot {
     v.x = Math.min(Math.max(0, v.x), this.width - v.w);
     v.y = Math.min(Math.max(0, v.y), this.height - v.h);
     this.svg.setAttribute("viewBox", `${v.x} ${v.y} ${v.w} ${v.h}`);
+    this.svg.style.setProperty("--name", `${Math.min(4.2, 20 / this.px_per_mm)}px`);
+    this.svg.style.setProperty("--note", `${Math.min(3, 14 / this.px_per_mm)}px`);
     this.fine.style.display = this.px_per_mm < FINE_PX ? "none" : "";
     this.box.classList.toggle("zoomed", this.zoom > 1.01);
     this.onview();

@@ -84,7 +84,7 @@ def test_a_photo_is_read_zoomed_measured_corrected_and_forgotten(page, client, p
     page.run(
         "(() => { document.getElementById('fix-speed').value = '50'; document.getElementById('fix-go').click(); })()"
     )
-    page.wait("document.getElementById('facts').textContent.includes('50 mm/s')")
+    page.wait("document.getElementById('facts').textContent.includes('50\u00a0mm/s')")
     page.wait("!document.getElementById('fix-go').disabled")
     assert page.run("document.getElementById('fix-reset').hidden") is False
 
