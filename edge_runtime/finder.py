@@ -31,6 +31,7 @@ PROBE_SEEN = 0.3  # of its cells
 PROBE_OFF = (0.03, np.radians(1.5))  # log of scale and turn that are worth another view
 FIELD_OFF = (0.1, np.radians(7))  # and worth another look at the whole view
 SURE_NAMES = 6.5  # lead names seen that no page upside down shows
+TOLD = 1.0  # names, texts and pulses, by score, that stand in for a grid
 OTHER_SIZES = (0.6, 1.65)
 TEXT_APART_MM = 5.0
 VIEW_MARGIN_MM = 10.0
@@ -156,7 +157,22 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     marks = find_marks(maps, field)
     if names is not None:
         marks = tuple(m for m in marks if not m.kind.startswith(READABLE)) + read_marks(photo, maps, field, names)
+    if seen < GRID_SHOWS and _told(marks) < TOLD:
+        return Unreadable("finder", "not_an_ecg",
+                          "neither ECG paper nor lead names are seen: fill the frame with the page, in even light")  # fmt: skip
     return Found(sheet, marks, _trace_map(maps, sheet, cells), pose, seen)
+
+
+def texts_beyond(photo: Photo, found: Found, fine: Engine, names: Engine) -> tuple[Mark, ...]:
+    """Speeds and gains printed outside the view on the traces, in headers and footers: a look at the whole photo.
+
+    Their places are in mm of that look, good for how two texts lie to each other and no more.
+    """
+    height, width = photo.rgb.shape[:2]
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], float)
+    view = _bounded(view_around(corners, found.pose.px_per_mm, found.pose.angle_rad, 0.0))
+    maps = fine_maps(photo, view, fine)
+    return tuple(m for m in read_marks(photo, maps, _plain_field(maps), names) if m.kind in TEXT_KINDS)
 
 
 def _straightened(photo: Photo, pose: Pose, fine: Engine) -> Pose:
@@ -234,7 +250,8 @@ def _names(maps: Maps) -> float:
 
 def _amplitude(grid: F32) -> F32:
     """How surely the grid is seen (h, w), along time and across."""
-    return np.minimum(cv2.magnitude(grid[0], grid[1]), cv2.magnitude(grid[2], grid[3]))
+    along, across = (np.asarray(cv2.magnitude(grid[k], grid[k + 1]), dtype=np.float32) for k in (0, 2))
+    return np.minimum(along, across)
 
 
 def _grid_seen(maps: Maps) -> float:
@@ -254,6 +271,18 @@ def _corrected(pose: Pose, field: Field) -> Pose | None:
     return _repaired(pose, mm_a_cell, FIELD_OFF)
 
 
+def _told(marks: tuple[Mark, ...]) -> float:
+    """How surely names, texts and pulses say that this is an ECG: their kinds' best scores added up.
+
+    Where no grid shows, nothing else does, nor how large a millimetre is.
+    """
+    best: dict[str, float] = {}
+    for m in marks:
+        if m.kind not in END_KINDS:
+            best[m.kind] = max(m.score, best.get(m.kind, 0.0))
+    return sum(best.values())
+
+
 def _plain_field(maps: Maps) -> Field:
     """Without a grid: the view's own millimetres (the coarse finder's scale)."""
     h, w = maps.paper.shape
@@ -269,8 +298,8 @@ def _paper(photo: Photo, maps: Maps) -> NDArray[np.bool_]:
     height, width = photo.rgb.shape[:2]
     inside = (px[..., 0] >= 0) & (px[..., 1] >= 0) & (px[..., 0] < width) & (px[..., 1] < height)
     paper = ((maps.paper > 0.5) | (_amplitude(maps.grid) > 0.6)).astype(np.uint8)
-    paper = cv2.morphologyEx(paper, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
-    return np.asarray((paper > 0) & inside)
+    closed = cv2.morphologyEx(paper, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
+    return np.asarray((closed > 0) & inside)
 
 
 def find_marks(maps: Maps, field: Field) -> tuple[Mark, ...]:

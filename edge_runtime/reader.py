@@ -18,7 +18,7 @@ from edge_runtime.consistency import reconciled
 from edge_runtime.decoder import RowTrace, decode_rows
 from edge_runtime.engines import open_engine
 from edge_runtime.engines.base import Engine
-from edge_runtime.finder import Found, find
+from edge_runtime.finder import Found, find, texts_beyond
 from edge_runtime.findings import FindingsHead, open_findings
 from edge_runtime.gate import gated
 from edge_runtime.gate_leads import contradictions
@@ -33,6 +33,7 @@ SHIPPED = Path(__file__).parent / "models"
 MARK_READER = "mark_reader"
 MIN_COVERAGE = 0.35  # of the printed samples; below, the trace was not followed
 MIN_CONFIDENCE = 0.30
+UNSURE = 0.9  # of paper speed or gain: look for texts beyond the traces
 
 
 class Reader:
@@ -81,7 +82,7 @@ class Reader:
     def _traced(
         self, photo: Photo, found: Found, sheet: Sheet, overrides: Overrides, timings: dict[str, float]
     ) -> Reading | Unreadable:
-        layout = _timed(timings, "layout", lambda: find_layout(found.marks, found.trace_map, overrides))
+        layout = _timed(timings, "layout", lambda: self._layout(photo, found, overrides))
         if isinstance(layout, Unreadable):
             return layout
         layout = relabelled(_turned(layout, found), overrides.lead_names)
@@ -96,6 +97,14 @@ class Reader:
         figures = _timed(timings, "measurements", lambda: measure(signal, step_s))
         return Reading(sheet, layout, signal, quality, measurements=figures)
 
+    def _layout(self, photo: Photo, found: Found, overrides: Overrides) -> PageLayout | Unreadable:
+        """The layout; where speed or gain stay open, texts far from the traces are looked for too."""
+        layout = find_layout(found.marks, found.trace_map, overrides)
+        if isinstance(layout, Unreadable) or self._names is None or not _open_scale(layout):
+            return layout
+        more = texts_beyond(photo, found, self._fine, self._names)
+        return find_layout((*found.marks, *more), found.trace_map, overrides) if more else layout
+
     def _at_the_hearts_speed(
         self, photo: Photo, found: Found, reading: Reading, overrides: Overrides, timings: dict[str, float]
     ) -> Reading:
@@ -107,7 +116,14 @@ class Reader:
         again = self._traced(photo, found, reading.sheet, said, timings)
         if isinstance(again, Unreadable):
             return reading
-        return replace(again, layout=replace(again.layout, decided={**again.layout.decided, "speed": tempo}))
+        return replace(again, layout=replace(again.layout, decided={**again.layout.decided, "paper_speed": tempo}))
+
+
+def _open_scale(layout: PageLayout) -> bool:
+    """Whether the page said too little of its speed or gain."""
+    return any(
+        layout.decided[k].how == "default" or layout.decided[k].confidence < UNSURE for k in ("paper_speed", "gain")
+    )
 
 
 def _turned(layout: PageLayout, found: Found) -> PageLayout:

@@ -40,7 +40,7 @@ def log_likelihood(measurements: Sequence[Measurement], names: Sequence[str] = t
 def other_speed(signal: EcgSignal, layout: PageLayout, measurements: Sequence[Measurement]) -> Decided | None:
     """How surely the page runs at the other speed (50 for 25 and 25 for 50 mm/s); None where it does not."""
     speed = layout.paper_speed_mm_per_s
-    said = layout.decided.get("speed", Decided("default", 0.9))
+    said = layout.decided.get("paper_speed", Decided("default", 0.9))
     if said.how in ("override", "text") or said.confidence > SURE or log_likelihood(measurements) > FAIR:
         return None
     faster = replace(signal, fs_hz=signal.fs_hz * (75.0 - speed) / speed)
