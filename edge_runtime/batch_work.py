@@ -27,6 +27,8 @@ from edge_runtime.scan import PhotoReader
 
 OWN_FORMATS: Final = ("csv", "json", "png")
 PAGE_TIMEOUT_S: Final = 300.0  # of one page; a worker that takes longer is ended
+OPEN_TIMEOUT_S: Final = 900.0  # to start a worker and load the nets, engines may have to be built
+_READY: Final = "ready"
 _GRACE_S: Final = 5.0
 
 
@@ -134,8 +136,8 @@ def results(items: Iterable[Item], task: Task, workers: int, timeout_s: float = 
             ready = wait([w.pipe for w in busy], timeout=1.0)
             for worker in [w for w in busy if w.pipe in ready or w.overdue(timeout_s)]:
                 done, died = worker.receive(timeout_s)
-                deaths = deaths + 1 if died else 0
-                if deaths > 2 * workers + 2:
+                deaths = deaths + 1 if died else 0 if done and done.whole else deaths
+                if deaths > 2 * workers + 8:
                     raise EcgscanError("the processes that read keep ending; use fewer --workers, they lack memory")
                 if done is not None:
                     yield done
@@ -160,6 +162,7 @@ class _Worker:
         self._process.start()
         theirs.close()  # so that its death shows as the end of the pipe
         self._since = time.monotonic()
+        self._ready = False
         self._item = Item("", Path())
         self._tries = 0
         self._got = FileResult("")
@@ -178,13 +181,13 @@ class _Worker:
 
     def overdue(self, timeout_s: float) -> bool:
         """Whether it has been silent for too long."""
-        return time.monotonic() - self._since > timeout_s
+        return time.monotonic() - self._since > (timeout_s if self._ready else OPEN_TIMEOUT_S)
 
     def receive(self, timeout_s: float) -> tuple[FileResult | None, bool]:
         """What is there to hand on, and whether the process died."""
         try:
             if not self.pipe.poll():
-                return self._failed("timeout", f"a page took longer than {timeout_s:.0f} s"), False
+                return self._failed("timeout", f"no answer within {timeout_s:.0f} s"), False
             message = self.pipe.recv()
         except (EOFError, OSError):
             self._process.join(_GRACE_S)
@@ -192,6 +195,9 @@ class _Worker:
         self._since = time.monotonic()
         if message is None:
             return self._got, False
+        if message == _READY:
+            self._ready = True
+            return None, False
         if isinstance(message, EcgscanError):
             raise message  # the reader can't be opened: it would not in any other worker
         self._got.rows += message.rows
@@ -227,6 +233,7 @@ def _serve(pipe: Connection, task: Task) -> None:
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             reader = task.open_reader()
+            pipe.send(_READY)
         except Exception as err:
             known = isinstance(err, EcgscanError)
             pipe.send(err if known else EcgscanError(f"the reader can't be opened ({type(err).__name__}: {err})"))

@@ -156,7 +156,7 @@ def test_a_reader_that_cannot_be_opened_is_one_line(archive: Path, tmp_path: Pat
 
 def test_a_dataset_keeps_to_what_it_was_made_with(tmp_path: Path) -> None:
     made = {"bundle_sha256": "a", "overrides": {"layout": None}}
-    with Dataset(tmp_path / "d", made), pytest.raises(EcgscanError, match="another batch writes there"):
+    with Dataset(tmp_path / "d", made), pytest.raises(EcgscanError, match="another batch is writing there"):
         Dataset(tmp_path / "d", made)
     with Dataset(tmp_path / "d", made) as again:
         assert again.done == {}
@@ -239,7 +239,7 @@ def test_the_command_with_the_shipped_nets(tmp_path: Path) -> None:
         "--workers",
         "1",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=REPO, check=False, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPO, check=False, timeout=400)
     assert (done.returncode, done.stderr) == (2, "")
     assert done.stdout == f"1 files: 0 read, 1 unusable -> {tmp_path / 'o'} (why: {tmp_path / 'o' / 'errors.csv'})\n"
     assert json.loads((tmp_path / "o" / "dataset.json").read_text())["format"] == "ecgscan.readings"

@@ -170,3 +170,18 @@ def test_an_unknown_format_is_wrong_usage(edge: Edge, page_jpg: Path, tmp_path: 
     assert done.returncode == 2
     assert "xls" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_the_header_stays_only_where_asked(edge: Edge, page_rgb: np.ndarray, tmp_path: Path) -> None:
+    rgb = page_rgb.copy()
+    rgb[:225] = (255, 0, 255)  # where names are printed
+    Image.fromarray(rgb).save(tmp_path / "page.png")
+
+    def shown(*options: str) -> bool:
+        out = tmp_path / ("kept" if options else "blanked")
+        assert edge("scan", tmp_path / "page.png", "--out", out, *options).returncode == 0
+        seen = np.asarray(Image.open(out / "page.png").convert("RGB")).astype(int)
+        return bool((np.abs(seen - (255, 0, 255)).sum(axis=2) < 40).any())
+
+    assert not shown()
+    assert shown("--keep-header")
