@@ -21,6 +21,7 @@ FPS: Final = 15.0
 SIZE_PX: Final = (1280, 960)
 FAIL_EVERY: Final = 400  # frames between two failures of the device
 MAX_GROWTH: Final = 0.05
+TELL_S: Final = 30.0
 WARM_UP: Final = 0.25  # share of the run before memory counts, at most WARM_UP_S
 WARM_UP_S: Final = 240.0
 
@@ -160,7 +161,7 @@ def soak_camera(
             gc.collect()
             samples.append(usage(start_s))
             u = samples[-1]
-            if len(samples) % 6 == 1:
+            if len(samples) == 1 or u.at_s // TELL_S > samples[-2].at_s // TELL_S:
                 say(
                     f"{u.at_s:6.0f} s  {u.rss_mb:7.1f} MB  {u.threads} threads  {u.files} files  {run.frames} frames  "
                     f"{len(run.taken)} taken, {run.n_read} read"
@@ -180,6 +181,7 @@ def soak_camera(
         "minutes": minutes,
         "frames": run.frames,
         "looks_per_s": run.frames_per_s,
+        "cpu_ms_per_look": 1e3 * run.looking_cpu_s / max(run.frames, 1),
         "taken": len(run.taken),
         **outcomes,
         "device_failures": lost,
