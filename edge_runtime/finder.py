@@ -17,13 +17,14 @@ from ecg.marks import COARSE_REF_PX_PER_MM, COARSE_STRIDE, END_KINDS, FINE_STRID
 from ecg.page import F32, Mark, Photo, Sheet, TraceMap, Unreadable
 from edge_runtime.engines.base import Engine
 from edge_runtime.lattice import RAD_PER_MM, SURE, Field, bilinear, field_to_sheet, mean_gradient, unwrap_grid
-from edge_runtime.mark_reader import read_marks
+from edge_runtime.mark_reader import legible, read_marks
 
 MIN_ECG_PROBABILITY = 0.35
 MIN_PX_PER_MM = 1.6  # FIELD 4: below two px/mm no trace is worth reading
 PAD = 32  # the fine finder's coarsest stride
 MAX_VIEW_PX = 2_600_000
 MARK_SCORE = 0.2
+LEGIBLE = 3.5  # lead names read, by their probabilities, that leave no doubt of the way up
 READABLE = ("lead:", "speed:", "gain:")
 GRID_SHOWS = 0.5  # mean certainty of the grid around the traces
 PROBE_PX = 320  # view px: 80 mm, heavy lines enough to tell how the page lies
@@ -137,7 +138,7 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     if isinstance(pose, Unreadable):
         return pose
     pose = _straightened(photo, pose, fine)
-    maps, pose = _best_size(photo, *_best_way_up(photo, pose, fine), fine)
+    maps, pose = _best_size(photo, *_best_way_up(photo, pose, fine, names), fine)
     field = unwrap_grid(maps.grid, maps.paper)
     if field is not None:
         better = _corrected(pose, field)
@@ -158,8 +159,8 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     if names is not None:
         marks = tuple(m for m in marks if not m.kind.startswith(READABLE)) + read_marks(photo, maps, field, names)
     if seen < GRID_SHOWS and _told(marks) < TOLD:
-        return Unreadable("finder", "not_an_ecg",
-                          "neither ECG paper nor lead names are seen: fill the frame with the page, in even light")  # fmt: skip
+        advice = "neither ECG paper nor lead names are seen: fill the frame with the page, in even light"
+        return Unreadable("finder", "not_an_ecg", advice)
     return Found(sheet, marks, _trace_map(maps, sheet, cells), pose, seen)
 
 
@@ -206,17 +207,22 @@ def _repaired(pose: Pose, mm_a_cell: NDArray[np.float64], off: tuple[float, floa
     return replace(pose, px_per_mm=px_per_mm, angle_rad=angle, view=view)
 
 
-def _best_way_up(photo: Photo, pose: Pose, fine: Engine) -> tuple[Maps, Pose]:
-    """The fine maps; where the thumbnail leaves the way up open, of all ways the one with most readable names."""
-    maps = fine_maps(photo, pose.view, fine)
-    if _names(maps) > (1.5 if pose.coherence > 0.85 else SURE_NAMES):
-        return maps, pose
-    candidates = [(maps, pose)]
-    turns = (np.pi,) if pose.coherence > 0.6 or _names(maps) > 3 else (np.pi, np.pi / 2, -np.pi / 2)
-    for turn in turns:
-        other = replace(pose, angle_rad=pose.angle_rad + turn, view=_turned(pose.view, turn), decided="names")
-        candidates.append((fine_maps(photo, other.view, fine), other))
-    return max(candidates, key=lambda c: _names(c[0]))
+def _best_way_up(photo: Photo, pose: Pose, fine: Engine, names: Engine | None) -> tuple[Maps, Pose]:
+    """The fine maps; where few names can be read this way up, of all ways the one with most of them."""
+
+    def seen(way: Pose) -> tuple[float, Maps, Pose]:
+        maps = fine_maps(photo, way.view, fine)
+        return (_names(maps) if names is None else legible(photo, maps, names)), maps, way
+
+    first = seen(pose)
+    enough = LEGIBLE if names is not None else 1.5 if pose.coherence > 0.85 else SURE_NAMES
+    ways = [first]
+    for turn in (np.pi, np.pi / 2, -np.pi / 2):
+        if max(w[0] for w in ways) > enough:
+            break
+        view = _turned(pose.view, turn)
+        ways.append(seen(replace(pose, angle_rad=pose.angle_rad + turn, view=view, decided="names")))
+    return max(ways, key=lambda w: w[0])[1:]
 
 
 def _best_size(photo: Photo, maps: Maps, pose: Pose, fine: Engine) -> tuple[Maps, Pose]:

@@ -38,6 +38,7 @@ MOST: Final = 96  # places a page
 MIN_PROBABILITY: Final = 0.3
 APART_MM: Final = 3.0  # the same name twice within this is one
 _READABLE: Final = [MARK_KINDS.index(k) for k in (*LEAD_KINDS, *TEXT_KINDS)]
+_ONE_WAY: Final = [READ_KINDS.index(k) for k in LEAD_KINDS if k not in ("lead:I", "lead:II", "lead:III")]
 _OTHER: Final = READ_KINDS.index("other")
 
 
@@ -46,9 +47,7 @@ def read_marks(photo: Photo, maps: Maps, field: Field, reader: Engine) -> tuple[
     cells = _places(maps)
     if not len(cells):
         return ()
-    logits = reader(cut_patches(photo.rgb, maps.view, cells * FINE_STRIDE + (FINE_STRIDE - 1) / 2))["kind"]
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
+    p = _probabilities(photo, maps, cells, reader)
     kinds, mm = p.argmax(axis=1), bilinear(field.mm, cells)
     told = [
         Mark(READ_KINDS[k], float(at[0]), float(at[1]), float(row[k]))
@@ -56,6 +55,25 @@ def read_marks(photo: Photo, maps: Maps, field: Field, reader: Engine) -> tuple[
         if k != _OTHER and row[k] > MIN_PROBABILITY
     ]
     return tuple(both for m in _one_a_place(told) for both in _parted(m))
+
+
+def legible(photo: Photo, maps: Maps, reader: Engine) -> float:
+    """How many different lead names can be read in the view, each counted by its probability.
+
+    I, II and III don't count: these read the same upside down, and lines look like them.
+    """
+    cells = _places(maps)
+    if not len(cells):
+        return 0.0
+    best = _probabilities(photo, maps, cells, reader)[:, _ONE_WAY].max(axis=0)
+    return float(best[best > 0.5].sum())
+
+
+def _probabilities(photo: Photo, maps: Maps, cells: NDArray[np.float64], reader: Engine) -> F32:
+    """Of each place (n, 2) and kind (n, kinds)."""
+    logits = reader(cut_patches(photo.rgb, maps.view, cells * FINE_STRIDE + (FINE_STRIDE - 1) / 2))["kind"]
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def _parted(mark: Mark) -> tuple[Mark, ...]:
