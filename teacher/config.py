@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
 
 from ecg.errors import InputError
+from ecg.page_input import PAGE_HEIGHT_PX, PAGE_WIDTH_PX
 
 T = TypeVar("T")
 LOSS_TERMS: Final = ("image_text", "image_signal", "gramian", "reconstruction", "soft_lead")
@@ -28,31 +29,47 @@ class LoraConfig:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """The image encoder. ``kind``: "open_clip" (a vision tower), "timm" (a convolution net), or "ecg-scan" (the
-    released checkpoint, ready made).
+    """The image encoder. ``kind``: "open_clip" (a vision tower), "timm" (a convolution net), "rows" (our own, for pages
+    of rows), or "ecg-scan" (the released checkpoint, ready made).
 
-    Pages are fitted into ``height_px`` x ``width_px`` and padded, never cropped.  ``weights``: a local file (open_clip)
-    or folder (ecg-scan); empty for random weights.  With adapters the rest of the encoder is frozen.
+    ``page``: "photo", the whole picture fitted into ``height_px`` x ``width_px`` and padded, never cropped; or "leads",
+    twelve rows of ink, 768 x 768, as ``ecg.page_input`` makes them.  ``weights``: a local file (open_clip) or folder
+    (ecg-scan); empty for random weights.  With adapters the rest of the encoder is frozen.
     """
 
-    kind: str = "timm"
-    name: str = "mobilenetv4_conv_small"
-    height_px: int = 256
-    width_px: int = 384
+    kind: str = "rows"
+    name: str = ""
+    height_px: int = PAGE_HEIGHT_PX
+    width_px: int = PAGE_WIDTH_PX
+    page: str = "leads"
+    width: int = 256  # of "rows", and its random kernels a lead and dilation
+    kernels: int = 10
+    dropout: float = 0.2
     weights: str = ""
     lora: LoraConfig = LoraConfig()
     trust_remote_code: bool = False  # ecg-scan's folder brings its own code: only run it if you have read it
 
+    def __post_init__(self) -> None:
+        if self.page not in ("photo", "leads"):
+            raise ValueError(f"image.page must be photo or leads, got {self.page!r}")
+        if self.page == "leads" and (self.height_px, self.width_px) != (PAGE_HEIGHT_PX, PAGE_WIDTH_PX):
+            raise ValueError(f"pages of leads are {PAGE_HEIGHT_PX} x {PAGE_WIDTH_PX} px")
+
+    @property
+    def channels(self) -> int:
+        """Of a page as stored: red, green and blue, or ink."""
+        return 1 if self.page == "leads" else 3
+
 
 @dataclass(frozen=True)
 class SignalConfig:
-    """The signal encoder. ``kind``: "dbeta" (``weights``: its checkpoint) or "resnet" (our own; ``weights``: a trained
+    """The signal encoder. ``kind``: "dbeta" (``weights``: its checkpoint) or "kernels" (our own; ``weights``: a trained
     one's file, empty: to be trained by signal-text contrast, then frozen)."""
 
-    kind: str = "resnet"
+    kind: str = "kernels"
     weights: str = ""
-    width: int = 160
-    blocks: int = 4
+    width: int = 256
+    kernels: int = 10  # a lead and dilation
 
 
 @dataclass(frozen=True)
@@ -66,13 +83,16 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Image tokens to 12 leads: one learned query for each lead and each ``patch`` of samples."""
+    """Image tokens to 12 leads: one learned query for each lead and each ``patch`` of samples.
+
+    Without layers, the lines that the image encoder "rows" itself reads are what is drawn.
+    """
 
     fs_hz: float = 100.0
     duration_s: float = 10.0
     patch: int = 50
     width: int = 192
-    layers: int = 2
+    layers: int = 0
     heads: int = 4
 
     def __post_init__(self) -> None:
@@ -92,9 +112,9 @@ class LossConfig:
     """The weight of each term; 0 switches it off: it is then not computed at all."""
 
     image_text: float = 1.0
-    image_signal: float = 1.0
-    gramian: float = 1.0
-    reconstruction: float = 1.0
+    image_signal: float = 2.0
+    gramian: float = 0.5
+    reconstruction: float = 10.0
     soft_lead: float = 1.0
     label_smoothing: float = 0.1
     slope_weight: float = 0.5
@@ -114,14 +134,19 @@ class DataConfig:
     """What is printed and photographed, before the training, as ``pages`` samples that it then goes through in epochs.
 
     ``sources``: "synthetic" or "KIND:DIR" as ``ecg.records.list_records`` takes it; with both, ``synthetic_share`` of
-    the pages show synthetic hearts.  ``photo_share`` of the pages are photographed, the rest are clean prints.
+    the pages show synthetic hearts.  ``photo_share`` of the pages are photographed, the rest are prints.  With pages of
+    leads, ``variants`` samples share a print or photo, each reading it a little otherwise.  Records of the folds
+    ``held_out`` don't train.
     """
 
     sources: tuple[str, ...] = ("synthetic",)
     pages: int = 512
-    synthetic_share: float = 0.3
-    photo_share: float = 0.6
-    long_side_px: int = 800
+    synthetic_share: float = 0.25
+    photo_share: float = 0.35
+    long_side_px: int = 1300
+    variants: int = 2
+    hearts: int = 600  # synthetic ones that the own signal encoder learns from, beside the records
+    held_out: tuple[int, ...] = (9, 10)  # of PTB-XL: 9 validates, 10 tests
     workers: int = 2
 
 
@@ -133,22 +158,28 @@ class OptimConfig:
     """
 
     steps: int = 200
-    pretrain_steps: int = 150
-    pretrain_batch: int = 64
+    pretrain_steps: int = 400
+    pretrain_batch: int = 256
     batch: int = 16
     accumulate: int = 1
     lr: float = 1e-3
     weight_decay: float = 0.05
     warmup: int = 30
     clip_norm: float = 1.0
-    precision: str = "no"  # or "bf16": accelerate's mixed precision
+    precision: str = "auto"  # bf16 where the processor is quick at it, else no; or "bf16", or "no"
     save_every: int = 50
     log_every: int = 5
     seed: int = 0
+    order_seed: int = 0  # another start and order of the same pages: for ablations
+
+    @property
+    def draw_seed(self) -> int:
+        """What new weights and the order of pages follow from."""
+        return self.seed + 7919 * self.order_seed
 
     def __post_init__(self) -> None:
-        if self.precision not in ("no", "bf16"):
-            raise ValueError(f"precision must be no or bf16, got {self.precision!r}")
+        if self.precision not in ("auto", "no", "bf16"):
+            raise ValueError(f"precision must be auto, no or bf16, got {self.precision!r}")
         if min(self.steps, self.batch, self.accumulate, self.save_every, self.log_every, self.pretrain_batch) < 1:
             raise ValueError("steps, batch, accumulate, save_every, log_every and pretrain_batch must be 1 or more")
 
@@ -180,14 +211,16 @@ PRESETS: Final = {
             name="ViT-L-14-336-quickgelu",
             height_px=336,
             width_px=336,
+            page="photo",
             weights="weights/clip-vit-l-14-336.safetensors",
             lora=LoraConfig(rank=16, alpha=32, dropout=0.05, targets=("q_proj", "k_proj", "v_proj", "out_proj")),
         ),
         signal=SignalConfig(kind="dbeta", weights="weights/d-beta.pt"),
         text=TextConfig(kind="medcpt", weights="weights/MedCPT-Query-Encoder"),
         decoder=DecoderConfig(width=512, layers=6, heads=8),
+        losses=LossConfig(image_signal=1.0, gramian=1.0, reconstruction=1.0),
         optim=OptimConfig(steps=60_000, batch=64, lr=2e-4, warmup=1000, precision="bf16", save_every=500),
-        data=DataConfig(sources=(), pages=800_000, synthetic_share=0.0),
+        data=DataConfig(sources=(), pages=800_000, synthetic_share=0.0, photo_share=0.6, long_side_px=800, variants=1),
     ),
 }
 

@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 from ecg.errors import InputError
 from teacher.config import SignalConfig, TeacherConfig, TextConfig
-from teacher.decoder import SignalDecoder
+from teacher.decoder import build_decoder
 from teacher.encoders.dbeta import DbetaSignalEncoder
 from teacher.encoders.image import build_image_encoder
+from teacher.encoders.kernels import KernelSignalEncoder
 from teacher.encoders.protocols import SignalEncoder, TextEncoder
-from teacher.encoders.resnet import ResnetSignalEncoder
+from teacher.encoders.rows import RowsImageEncoder
 from teacher.encoders.text import load_medcpt, load_minilm
 from teacher.encoders.weights import Frozen, WeightsError
 from teacher.losses.unit import Temperature
@@ -25,9 +26,9 @@ from teacher.losses.unit import Temperature
 class Batch:
     """What one step sees; B rows.
 
-    pages (B, 3, H, W) uint8; mv and known (B, 12, n), the whole recording on the signal encoder's clock, 0 where not
-    known; text (B, w), the report's embedding; target_mv and printed (B, 12, T), what the page shows on the decoder's
-    clock; record and sentence (B,) int64, equal where the recording or the report's text is the same.
+    pages (B, 3 or 1, H, W) uint8; mv and known (B, 12, n), the whole recording on the signal encoder's clock, 0 where
+    not known; text (B, w), the report's embedding; target_mv and printed (B, 12, T), what the page shows on the
+    decoder's clock; record and sentence (B,) int64, equal where the recording or the report's text is the same.
     """
 
     pages: Tensor
@@ -88,9 +89,23 @@ class Teacher(nn.Module):
         if w.image_text or w.gramian:
             self.text_projection = projection(text_width, config.hidden, config.width)
         if w.reconstruction or w.soft_lead:
-            self.decoder = SignalDecoder(config.decoder, self.image.n_tokens, self.image.token_width)
+            self.decoder = build_decoder(config, self.image.n_tokens, self.image.token_width)
         weights = {"image_text": w.image_text, "image_signal": w.image_signal, "gramian": w.gramian}
         self.temperatures = nn.ModuleDict({name: Temperature(*losses) for name, weight in weights.items() if weight})
+
+    def start_from(self, heads: Mapping[str, Tensor], signal: SignalEncoder) -> None:
+        """Begin where the own signal encoder's training ended: its two projections, which stay as they are, so that
+        pages come to signals and sentences and not these to pages; and its layers for the image encoder "rows"."""
+        parts = {"signal": getattr(self, "signal_projection", None), "text": getattr(self, "text_projection", None)}
+        for name, part in parts.items():
+            if part is not None:
+                part.load_state_dict({k.removeprefix(f"{name}."): v for k, v in heads.items() if k.startswith(name)})
+                part.requires_grad_(False)
+        if isinstance(self.image, RowsImageEncoder) and isinstance(signal, KernelSignalEncoder):
+            self.image.kernels.load_state_dict(signal.kernels.state_dict())
+            self.image.layer.load_state_dict(signal.layer.state_dict())
+            if parts["signal"] is not None:
+                self.image_projection.load_state_dict(parts["signal"].state_dict())
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Unit vectors "image", "signal", "text" (B, width), "drawn_mv" (B, 12, T), and each contrast's "tau:NAME".
@@ -110,8 +125,16 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def embed_pages(self, pages: Tensor) -> Tensor:
-        """Unit vectors (B, width) of pages (B, 3, H, W) uint8: what students learn from."""
+        """Unit vectors (B, width) of pages (B, 3 or 1, H, W) uint8: what students learn from."""
         return _unit(self.image_projection(self.image(pages.float() / 255)[0]))
+
+    @torch.no_grad()
+    def embed_signals(self, mv: Tensor, known: Tensor) -> Tensor:
+        """Unit vectors (B, width) of signals (B, 12, n) on the signal encoder's clock, read where ``known``; InputError
+        in a teacher trained without signals."""
+        if not hasattr(self, "signal_projection"):
+            raise InputError("this teacher was trained without signals (image_signal and gramian are 0)")
+        return _unit(self.signal_projection(self.signal(mv, known)))
 
     @torch.no_grad()
     def embed_text(self, text: Tensor) -> Tensor:
@@ -145,11 +168,11 @@ def build_signal_encoder(config: SignalConfig) -> SignalEncoder:
     """The encoder that the config names; an own one without weights comes untrained."""
     if config.kind == "dbeta":
         return DbetaSignalEncoder.load(config.weights)
-    if config.kind != "resnet":
-        raise InputError(f"signal.kind {config.kind!r}: expected dbeta or resnet")
+    if config.kind != "kernels":
+        raise InputError(f"signal.kind {config.kind!r}: expected dbeta or kernels")
     if config.weights:
-        return ResnetSignalEncoder.load(config.weights, config.width, config.blocks)
-    return ResnetSignalEncoder(config.width, config.blocks)
+        return KernelSignalEncoder.load(config.weights, config.width, config.kernels)
+    return KernelSignalEncoder(config.width, config.kernels)
 
 
 def build_text_encoder(config: TextConfig) -> TextEncoder:

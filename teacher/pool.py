@@ -27,7 +27,7 @@ from teacher.samples import Clocks, Sample, Source, make_sample
 _log = logging.getLogger(__name__)
 
 PART_SAMPLES = 16
-JPEG_QUALITY = 95
+JPEG_QUALITY = 92
 _PARTS_TOGETHER = 8  # shuffled among each other; as many stay in memory
 Arrays = dict[str, NDArray[Any]]
 
@@ -47,7 +47,10 @@ def n_parts(pages: int) -> int:
 
 def write_part(path: Path, samples: list[Sample]) -> None:
     """Pages as JPEG, signals in half precision (1/2048 of their size at most), masks as bits."""
-    jpegs = [cv2.imencode(".jpg", s.page[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1] for s in samples]
+    jpegs = [
+        cv2.imencode(".jpg", np.ascontiguousarray(s.page[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+        for s in samples
+    ]
     flat = [np.asarray(j, np.uint8).reshape(-1) for j in jpegs]
     out: Arrays = {
         "jpeg": np.concatenate(flat),
@@ -145,8 +148,9 @@ def render_parts(
 def _claim(folder: Path, config: TeacherConfig, clocks: Clocks) -> None:
     """The folder is for pages of this configuration only: what decides them is written beside them."""
     decides = {
-        "data": {k: v for k, v in asdict(config.data).items() if k != "workers"},
+        "data": {k: v for k, v in asdict(config.data).items() if k not in ("workers", "hearts")},
         "seed": config.optim.seed,
+        "page": config.image.page,
         "size": [config.image.height_px, config.image.width_px],
         "clocks": asdict(clocks),
     }
@@ -217,7 +221,7 @@ class Pool:
         rows = [(self.part(int(k) // PART_SAMPLES), int(k) % PART_SAMPLES) for k in numbers]
         sentences = [str(p["sentence"][i]) for p, i in rows]
         text = self.text(sentences) if self.text else torch.zeros(len(rows), 0)
-        pages = np.stack([_page(p, i) for p, i in rows]) if with_pages else np.zeros((len(rows), 0), np.uint8)
+        pages = np.stack([page_of(p, i) for p, i in rows]) if with_pages else np.zeros((len(rows), 0), np.uint8)
         return Batch(
             pages=torch.from_numpy(pages),
             mv=_stacked(rows, "mv").float(),
@@ -230,10 +234,13 @@ class Pool:
         )
 
 
-def _page(part: Arrays, i: int) -> NDArray[np.uint8]:
+def page_of(part: Arrays, i: int) -> NDArray[np.uint8]:
+    """The i-th page of a part, (C, H, W)."""
     start = int(part["jpeg_end"][i - 1]) if i else 0
-    bgr = cv2.imdecode(part["jpeg"][start : int(part["jpeg_end"][i])], cv2.IMREAD_COLOR)
-    return np.ascontiguousarray(np.asarray(bgr, np.uint8)[..., ::-1].transpose(2, 0, 1))
+    stored = cv2.imdecode(part["jpeg"][start : int(part["jpeg_end"][i])], cv2.IMREAD_UNCHANGED)
+    if stored.ndim == 2:
+        return np.asarray(stored, np.uint8)[None]
+    return np.ascontiguousarray(np.asarray(stored, np.uint8)[..., ::-1].transpose(2, 0, 1))
 
 
 def _stacked(rows: list[tuple[Arrays, int]], name: str) -> Tensor:

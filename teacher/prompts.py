@@ -118,6 +118,10 @@ PROMPTS: Final = {
     for table in (_DIAGNOSTIC, _FORM, _RHYTHM)
     for code, others in _sets(table).items()
 }
+MERL_SUPERCLASSES: Final = {
+    "NORM": ("normal ecg",), "MI": ("myocardial infarction",), "STTC": ("st/t change",),
+    "CD": ("conduction disturbance",), "HYP": ("hypertrophy",),
+}  # fmt: skip
 MERL_NAMES: Final = {code: (s.name.lower(),) for code, s in STATEMENTS.items()}
 
 

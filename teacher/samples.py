@@ -21,20 +21,20 @@ from ecg.synth.heart import beat, random_heart
 from ecg.synth.printer import random_page
 from ecg.synth.truth import Photograph, PrintedPage, TraceTruth
 from teacher.config import TeacherConfig
+from teacher.lead_pages import lead_page, print_page, shoot
 from teacher.pages import fit_page
 from teacher.prompts import PROMPTS, SUPERCLASS_PROMPTS
 
 _log = logging.getLogger(__name__)
 
 SYNTHETIC = "synthetic"
-HELD_OUT_FOLDS = (9, 10)  # PTB-XL: 9 validates, 10 tests
 RECORD_S = 10.0
 LIMIT_MV = 5.0  # signals are clipped there: beyond it, it isn't a heart
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One page (H, W, 3) uint8; mv, known (12, n) on the signal encoder's clock; target_mv, printed (12, T) on the
+    """One page (H, W, 3 or 1) uint8; mv, known (12, n) on the signal encoder's clock; target_mv, printed (12, T) on the
     decoder's; the sentence, and what it says as a group (equal findings, equal group); the record's name."""
 
     page: U8
@@ -60,8 +60,8 @@ class Clocks:
 # -------------------------------------------------------------------------------------------------------------- records
 
 
-def training_refs(sources: tuple[str, ...]) -> list[RecordRef]:
-    """The records of the named sources that may train: not the folds that validate and test, not the photos' truth."""
+def training_refs(sources: tuple[str, ...], held_out: tuple[int, ...] = (9, 10)) -> list[RecordRef]:
+    """The records of the named sources that may train: not the folds ``held_out``, not the photos' truth."""
     if not sources:
         raise InputError("no data: name records with --data, such as ptbxl:DIR, or synthetic")
     refs: list[RecordRef] = []
@@ -70,9 +70,9 @@ def training_refs(sources: tuple[str, ...]) -> list[RecordRef]:
             continue
         if source.startswith("paired:"):
             raise InputError(f"{source}: the photos' records only measure; name others to train on")
-        found = [ref for ref in list_records(source) if ref.fold not in HELD_OUT_FOLDS]
+        found = [ref for ref in list_records(source) if ref.fold not in held_out]
         if not found:
-            raise RecordError(f"{source}: all its records are in the folds {HELD_OUT_FOLDS}, which don't train")
+            raise RecordError(f"{source}: all its records are in the folds {held_out}, which don't train")
         refs += found
     return refs
 
@@ -96,11 +96,12 @@ class Source:
     """Draws records: real ones, in plausible millivolts, and synthetic ones."""
 
     def __init__(self, config: TeacherConfig) -> None:
-        self.refs = training_refs(config.data.sources)
+        self.refs = training_refs(config.data.sources, config.data.held_out)
         self.synthetic_share = 1.0 if not self.refs else config.data.synthetic_share
         if self.refs and SYNTHETIC not in config.data.sources:
             self.synthetic_share = 0.0
         self.skipped: dict[str, str] = {}  # name: why
+        self.last: tuple[tuple[int, ...], _Drawn] | None = None  # the print that the samples after it may share
 
     def draw(self, rng: np.random.Generator) -> EcgRecord:
         """A record with something said of it; those that can't be used are named, and others drawn instead."""
@@ -110,16 +111,22 @@ class Source:
             ref = self.refs[int(rng.integers(len(self.refs)))]
             if ref.name in self.skipped:
                 continue
-            try:
-                record = ref.read()
-            except RecordError as error:
-                self._skip(ref.name, str(error))
-                continue
-            if not np.isfinite(record.mv).any() or not describe(record, rng)[0]:
-                self._skip(ref.name, "has no signal, or neither codes nor a report")
-                continue
-            return with_plausible_gain(record, rng)
+            record = self.read(ref)
+            if record is not None:
+                return with_plausible_gain(record, rng)
         raise RecordError(f"50 records in a row can't be used; the last said: {list(self.skipped.values())[-1]}")
+
+    def read(self, ref: RecordRef) -> EcgRecord | None:
+        """The record, or None for one that can't be used: it is named and counted."""
+        try:
+            record = ref.read()
+        except RecordError as error:
+            self._skip(ref.name, str(error))
+            return None
+        if not np.isfinite(record.mv).any() or not describe(record, np.random.default_rng(0))[0]:
+            self._skip(ref.name, "has no signal, or neither codes nor a report")
+            return None
+        return record
 
     def _skip(self, name: str, why: str) -> None:
         self.skipped[name] = why
@@ -129,23 +136,49 @@ class Source:
 # -------------------------------------------------------------------------------------------------------------- samples
 
 
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """A record, what is said of it, its print, and the photo where there is one."""
+
+    record: EcgRecord
+    sentence: str
+    group: str
+    page: PrintedPage
+    shot: Photograph | None
+
+
 def make_sample(number: int, source: Source, config: TeacherConfig, clocks: Clocks) -> Sample:
     """Sample ``number`` of a run."""
-    rng = np.random.default_rng([config.optim.seed, number])
+    drawn = _drawn(number, source, config)
+    if config.image.page == "leads":
+        page = lead_page(drawn.page, drawn.shot, np.random.default_rng([config.optim.seed, number, 1]))
+    else:
+        rgb = drawn.page.rgb if drawn.shot is None else drawn.shot.rgb
+        page = fit_page(rgb, config.image.height_px, config.image.width_px)
+    target_mv, printed = printed_on(drawn.page, clocks.target_hz, clocks.target_samples, drawn.shot)
+    mv, known = on_clock(drawn.record, clocks.signal_hz, clocks.signal_samples)
+    return Sample(page, mv, known, target_mv, printed, drawn.sentence, drawn.group, drawn.record.name)
+
+
+def _drawn(number: int, source: Source, config: TeacherConfig) -> _Drawn:
+    """What sample ``number`` shows; with pages of leads, ``variants`` samples in a row share it."""
+    data, leads = config.data, config.image.page == "leads"
+    key = (config.optim.seed, number // data.variants if leads else number)
+    if source.last is not None and source.last[0] == key:
+        return source.last[1]
+    rng = np.random.default_rng(list(key))
     record = source.draw(rng)
     sentence, group = describe(record, rng)
     # The report stays off the page: else the page could be matched with its text by reading.
-    page = random_page(rng, replace(record, report=""))
-    rgb, shot = page.rgb, None
-    if rng.random() < config.data.photo_share:
-        shot = photograph(page, random_shot(rng, long_side_px=config.data.long_side_px, upright=True), rng)
-        rgb = shot.rgb
-    target_mv, printed = printed_on(page, clocks.target_hz, clocks.target_samples, shot)
-    mv, known = on_clock(record, clocks.signal_hz, clocks.signal_samples)
-    return Sample(
-        fit_page(rgb, config.image.height_px, config.image.width_px), mv, known, target_mv, printed, sentence, group,
-        record.name,
-    )  # fmt: skip
+    page = print_page(record, rng) if leads else random_page(rng, replace(record, report=""))
+    shot = None
+    if rng.random() < data.photo_share:
+        if leads:
+            shot = shoot(page, data.long_side_px, rng)
+        else:
+            shot = photograph(page, random_shot(rng, long_side_px=data.long_side_px, upright=True), rng)
+    source.last = (key, _Drawn(record, sentence, group, page, shot))
+    return source.last[1]
 
 
 def on_clock(record: EcgRecord, fs_hz: float, n: int) -> tuple[F32, NDArray[np.bool_]]:

@@ -110,7 +110,8 @@ def read_signals(
 def signal_set(records: Iterable[EcgRecord], fs_hz: float, n: int, rng: np.random.Generator) -> SignalSet:
     """The records at one rate and length."""
     mv, known, gains, concepts = [], [], [], []
-    for record in records:
+    for raw in records:
+        record = with_plausible_gain(raw, rng)  # before it is clipped
         one, there = on_clock(record, fs_hz, n)
         mv.append(one.astype(np.float16))
         known.append(there)
@@ -135,6 +136,4 @@ def _wander(shape: tuple[int, int], n: int, fs_hz: float, rng: np.random.Generat
     """Slow waves of up to some tenths of a millivolt, (*shape, n)."""
     hz = rng.uniform(0.05, 0.4, (*shape, 1))
     size = np.abs(rng.normal(0, 0.06, (shape[0], 1, 1))) * rng.random((*shape, 1))
-    return np.asarray(
-        size * np.sin(2 * np.pi * (hz * np.arange(n) / fs_hz + rng.random((*shape, 1)))), np.float32
-    )
+    return np.asarray(size * np.sin(2 * np.pi * (hz * np.arange(n) / fs_hz + rng.random((*shape, 1)))), np.float32)

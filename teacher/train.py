@@ -5,6 +5,7 @@ Everything lies in the run's folder and is made once: what a crash left is gone 
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,8 +21,8 @@ from ecg.errors import InputError
 from teacher.checkpoint import CHECKPOINT, load_checkpoint, read_tensors, save_checkpoint, write_tensors
 from teacher.config import TeacherConfig, load_config, save_config
 from teacher.encoders.image import check_weights
+from teacher.encoders.kernels import KernelSignalEncoder
 from teacher.encoders.protocols import SignalEncoder, TextEncoder
-from teacher.encoders.resnet import ResnetSignalEncoder
 from teacher.model import Batch, Teacher, build_signal_encoder, build_text_encoder
 from teacher.objective import terms, total
 from teacher.pool import Pool, render_parts
@@ -31,6 +32,7 @@ from teacher.samples import Clocks, Source
 
 Numbers = NDArray[np.int64]
 CONFIG, PAGES, TEXT, SIGNAL, TEACHER = "config.json", "pages", "text.npz", "signal.safetensors", "teacher.safetensors"
+HEADS = "heads.safetensors"
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,13 @@ class Task:
     resume: bool = False
     max_steps: int | None = None
     pages_from: Path | None = None  # rendered pages that other runs share; the run's own otherwise
+    start_from: Path | None = None  # a folder with another run's signal encoder and sentences, to be copied
 
 
 def train(task: Task) -> Path:
     """Train, or go on; returns the finished teacher's file, or the checkpoint's where ``max_steps`` stopped it."""
     config = task.config
-    kwargs = [DistributedDataParallelKwargs(find_unused_parameters=not _contrasts(config))]
+    kwargs = [DistributedDataParallelKwargs(find_unused_parameters=_some_idle(config))]
     # What is missing ends the command here, before a folder is made.
     check_weights(config.image)
     signal = build_signal_encoder(config.signal)
@@ -55,7 +58,7 @@ def train(task: Task) -> Path:
     Source(config)
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # accelerate joins CPU processes only if it is told
-        mixed_precision=config.optim.precision,
+        mixed_precision=resolved(config.optim.precision),
         kwargs_handlers=kwargs,
     )
     main = accelerator.is_main_process
@@ -64,13 +67,27 @@ def train(task: Task) -> Path:
     accelerator.wait_for_everyone()
     with Report(task.out, speaks=main) as report:
         signal, pool = _prepared(task, accelerator, report, signal, text)
-        torch.manual_seed(config.optim.seed)
-        loop = _Loop(task, accelerator, Teacher(config, signal, text.width), pool, report)
+        torch.manual_seed(config.optim.draw_seed)
+        net = Teacher(config, signal, text.width)
+        if _own_signal(config):
+            net.start_from(read_tensors(task.out / HEADS)[0], signal)
+        loop = _Loop(task, accelerator, net, pool, report)
         return loop.run()
 
 
-def _contrasts(config: TeacherConfig) -> bool:
-    return bool(config.losses.image_text or config.losses.image_signal or config.losses.gramian)
+def resolved(precision: str) -> str:
+    """ "auto" to bf16 where the processor has instructions for it, else to no; others as they are."""
+    if precision != "auto":
+        return precision
+    quick = torch.accelerator.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bf16" if quick else "no"
+
+
+def _some_idle(config: TeacherConfig) -> bool:
+    """Whether some weights get no gradient: those of embeddings without a contrast, or a reader that nothing asks."""
+    losses = config.losses
+    contrasts = losses.image_text or losses.image_signal or losses.gramian
+    return not contrasts or (config.image.kind == "rows" and not (losses.reconstruction or losses.soft_lead))
 
 
 def _open_run(task: Task) -> None:
@@ -83,6 +100,9 @@ def _open_run(task: Task) -> None:
         raise InputError(f"{task.out}: holds a run; add --resume to go on, or choose another --out")
     else:
         task.out.mkdir(parents=True, exist_ok=True)
+        for name in (SIGNAL, HEADS, TEXT):
+            if task.start_from is not None and (task.start_from / name).exists():
+                shutil.copy(task.start_from / name, task.out / name)
         save_config(task.config, saved)
 
 
@@ -99,9 +119,11 @@ def _prepared(
 ) -> tuple[SignalEncoder, Pool]:
     """The trained signal encoder and the pages with their sentences: made by the main process, read by all."""
     config, main = task.config, accelerator.is_main_process
-    folder = task.pages_from or task.out / PAGES
-    pool = Pool(folder, config.data.pages, config.optim.seed)
+    folder = task.out / PAGES
+    pool = Pool(folder, config.data.pages, config.optim.draw_seed)
     if main:
+        if task.pages_from is not None and not folder.exists():
+            folder.symlink_to(task.pages_from.resolve(), target_is_directory=True)
         clocks = Clocks(signal.fs_hz, signal.n_samples, config.decoder.fs_hz, config.decoder.n_samples)
         render_parts(folder, config, clocks, lambda done, of: report.progress("pages", done, of))
         if not (task.out / TEXT).exists():
@@ -111,12 +133,17 @@ def _prepared(
     accelerator.wait_for_everyone()
     table = _read_text(task.out / TEXT)
     pool.text = lambda said: torch.stack([table[s] for s in said])
-    if config.signal.kind == "resnet" and not config.signal.weights:
-        if main and not (task.out / SIGNAL).exists():
-            pretrain_signal(config, pool, text.width, task.out / SIGNAL, report)
+    if _own_signal(config):
+        if main and not ((task.out / SIGNAL).exists() and (task.out / HEADS).exists()):
+            pretrain_signal(config, text, task.out / SIGNAL, task.out / HEADS, report)
         accelerator.wait_for_everyone()
-        signal = ResnetSignalEncoder.load(str(task.out / SIGNAL), config.signal.width, config.signal.blocks)
+        signal = KernelSignalEncoder.load(str(task.out / SIGNAL), config.signal.width, config.signal.kernels)
     return signal, pool
+
+
+def _own_signal(config: TeacherConfig) -> bool:
+    """Whether the run trains its signal encoder itself."""
+    return config.signal.kind == "kernels" and not config.signal.weights
 
 
 def _write_text(path: Path, sentences: list[str], rows: Tensor) -> None:
@@ -187,7 +214,7 @@ class _Loop:
             numbers = next(batches)
             mine = numbers[accelerator.process_index * optim.batch :][: optim.batch]
             # Dropout's draws follow from the step alone, so that a resumed run makes the same ones.
-            torch.manual_seed((optim.seed * 1_000_003 + self.step * optim.accumulate + micro) * 1009
+            torch.manual_seed((optim.draw_seed * 1_000_003 + self.step * optim.accumulate + micro) * 1009
                               + accelerator.process_index)  # fmt: skip
             batch = self.pool.batch(mine).to(accelerator.device)
             if micro < optim.accumulate - 1:
@@ -236,8 +263,8 @@ def load_teacher(run: Path) -> Teacher:
     config = load_config(run / CONFIG)
     if not (run / TEACHER).exists():
         raise InputError(f"{run}: has no finished teacher; run ecgscan-teacher train --out {run} --resume")
-    if config.signal.kind == "resnet":
-        signal: SignalEncoder = ResnetSignalEncoder(config.signal.width, config.signal.blocks)
+    if config.signal.kind == "kernels":
+        signal: SignalEncoder = KernelSignalEncoder(config.signal.width, config.signal.kernels)
     else:
         signal = build_signal_encoder(config.signal)
     width = len(next(iter(_read_text(run / TEXT).values())))

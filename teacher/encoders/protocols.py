@@ -9,7 +9,8 @@ from torch import Tensor
 
 
 class ImageEncoder(Protocol):
-    """Pages to tokens.  Pages: (B, 3, height_px, width_px) float32 0..1, fitted and padded by ``teacher.pages``."""
+    """Pages to tokens.  Pages: (B, 3, height_px, width_px) float32 0..1, fitted and padded by ``teacher.pages``;
+    pages of leads (B, 1, 768, 768), as ``ecg.page_input`` makes them."""
 
     width: int  # of the pooled embedding
     token_width: int

@@ -29,10 +29,12 @@ TINY_RUN = TeacherConfig(
     preset="tiny",
     width=16,
     hidden=24,
-    image=ImageConfig("open_clip", "ecgscan-vit-test", 32, 64, lora=LoraConfig(2, 4, 0.1, ("q_proj", "v_proj"))),
-    signal=SignalConfig(width=16, blocks=2),
+    image=ImageConfig(
+        "open_clip", "ecgscan-vit-test", 32, 64, "photo", lora=LoraConfig(2, 4, 0.1, ("q_proj", "v_proj"))
+    ),
+    signal=SignalConfig(width=16, kernels=1),
     decoder=DecoderConfig(width=16, layers=1, heads=2),
-    data=DataConfig(pages=10, long_side_px=300, workers=1),
+    data=DataConfig(pages=10, long_side_px=300, photo_share=0.6, hearts=12, workers=1),
     optim=OptimConfig(steps=6, pretrain_steps=2, pretrain_batch=8, batch=4, warmup=2, save_every=2, log_every=1),
 )
 

@@ -16,13 +16,14 @@ from ecg.errors import InputError
 from teacher.config import ImageConfig, LoraConfig, preset
 from teacher.encoders.dbeta import OTHER_PARTS, DbetaSignalEncoder, DbetaSize
 from teacher.encoders.image import ClipImageEncoder, ReleasedEcgScan, SplitAttention, TimmImageEncoder
-from teacher.encoders.resnet import ResnetSignalEncoder
+from teacher.encoders.kernels import KernelSignalEncoder
 from teacher.encoders.text import MEDCPT, MINILM, HfTextEncoder, load_medcpt, load_minilm
 from teacher.encoders.weights import WeightsError
 from teacher.pages import PAD_GREY, fit_page
 
 SMALL_DBETA = DbetaSize(16, 4, 24, 48, 2, 4, 8, 4)
-TEST_VIT = ImageConfig("open_clip", "ecgscan-vit-test", 32, 64)
+TEST_VIT = ImageConfig("open_clip", "ecgscan-vit-test", 32, 64, "photo")
+TIMM = ImageConfig("timm", "mobilenetv4_conv_small", 64, 96, "photo")
 
 # The released checkpoint's signal half, as its own code names it: layers 0 and the last written out.
 DBETA_KEYS = [
@@ -168,7 +169,10 @@ def test_what_is_missing_says_what_to_fetch_and_where_it_goes() -> None:
         (DbetaSignalEncoder.load, "weights/d-beta.pt"),
         (load_medcpt, "weights/MedCPT-Query-Encoder"),
         (lambda p: ClipImageEncoder(replace(TEST_VIT, weights=p)), "weights/clip.safetensors"),
-        (lambda p: ReleasedEcgScan(ImageConfig("ecg-scan", weights=p)), "weights/ECG-Scan"),
+        (
+            lambda p: ReleasedEcgScan(ImageConfig("ecg-scan", page="photo", height_px=32, width_px=32, weights=p)),
+            "weights/ECG-Scan",
+        ),
     ):
         with pytest.raises(WeightsError, match=rf"{path}: .* not found; fetch .* and put it at this path") as caught:
             load(path)
@@ -178,8 +182,8 @@ def test_what_is_missing_says_what_to_fetch_and_where_it_goes() -> None:
 # ---------------------------------------------------------------------------------------------------------- own signal
 
 
-def test_resnet() -> None:
-    net = ResnetSignalEncoder(32, 3).eval()
+def test_kernels() -> None:
+    net = KernelSignalEncoder(32, 2).eval()
     mv = torch.randn(2, 12, 1000)
     known = torch.ones(2, 12, 1000, dtype=torch.bool)
     known[0, 3:, 250:] = False
@@ -191,14 +195,14 @@ def test_resnet() -> None:
     assert not torch.allclose(net(flat, known)[0], net(flat, torch.ones_like(known))[0])  # unknown isn't flat
 
 
-def test_resnet_loads_strictly(tmp_path: Path) -> None:
-    net = ResnetSignalEncoder(32, 3).eval()
+def test_kernels_load_strictly(tmp_path: Path) -> None:
+    net = KernelSignalEncoder(32, 2).eval()
     save_file(net.state_dict(), tmp_path / "signal.safetensors")
-    again = ResnetSignalEncoder.load(str(tmp_path / "signal.safetensors"), 32, 3).eval()
+    again = KernelSignalEncoder.load(str(tmp_path / "signal.safetensors"), 32, 2).eval()
     mv, known = torch.randn(1, 12, 1000), torch.ones(1, 12, 1000)
     assert torch.equal(net(mv, known), again(mv, known))
     with pytest.raises(WeightsError, match="not the weights"):
-        ResnetSignalEncoder.load(str(tmp_path / "signal.safetensors"), 32, 2)
+        KernelSignalEncoder.load(str(tmp_path / "signal.safetensors"), 32, 3)
 
 
 # --------------------------------------------------------------------------------------------------------------- pages
@@ -295,22 +299,22 @@ def test_clip_weights_load_strictly(tmp_path: Path) -> None:
 
 def test_image_configs_that_cant_be() -> None:
     for config, match in (
-        (ImageConfig("open_clip", "no-such-tower"), "no such model"),
+        (replace(TEST_VIT, name="no-such-tower"), "no such model"),
         (replace(TEST_VIT, width_px=60), "multiples of 16"),
-        (ImageConfig("open_clip", "RN50"), "plain vision transformers"),
+        (replace(TEST_VIT, name="RN50"), "plain vision transformers"),
     ):
         with pytest.raises(InputError, match=match):
             ClipImageEncoder(config)
     with pytest.raises(InputError, match="multiples of 32"):
-        TimmImageEncoder(ImageConfig(height_px=40))
+        TimmImageEncoder(replace(TIMM, height_px=40))
     with pytest.raises(InputError, match="no such model"):
-        TimmImageEncoder(ImageConfig(name="no_such_net"))
+        TimmImageEncoder(replace(TIMM, name="no_such_net"))
     with pytest.raises(InputError, match="no adapters"):
-        TimmImageEncoder(ImageConfig(lora=LoraConfig(rank=2)))
+        TimmImageEncoder(replace(TIMM, lora=LoraConfig(rank=2)))
 
 
 def test_timm() -> None:
-    net = TimmImageEncoder(ImageConfig(height_px=64, width_px=96)).eval()
+    net = TimmImageEncoder(TIMM).eval()
     pooled, tokens = net(pages(2, 64, 96))
     assert pooled.shape == (2, net.width)
     assert tokens.shape == (2, net.n_tokens, net.token_width) == (2, 24, 960 + 96)
@@ -349,7 +353,7 @@ def test_released_ecg_scan_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (folder / "modeling.py").write_text(MODEL_CODE)
     weights = {"lin.weight": torch.randn(5, 3), "lin.bias": torch.randn(5)}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    config = ImageConfig("ecg-scan", height_px=32, width_px=32, weights=str(folder))
+    config = ImageConfig("ecg-scan", page="photo", height_px=32, width_px=32, weights=str(folder))
     with pytest.raises(InputError, match="brings its own code"):
         ReleasedEcgScan(config)
     net = ReleasedEcgScan(replace(config, trust_remote_code=True)).train()

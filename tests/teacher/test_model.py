@@ -23,7 +23,7 @@ from teacher.config import (
     TextConfig,
     preset,
 )
-from teacher.encoders.resnet import ResnetSignalEncoder
+from teacher.encoders.kernels import KernelSignalEncoder
 from teacher.encoders.weights import WeightsError
 from teacher.losses.gather import gathered, shared_mean
 from teacher.model import Batch, Teacher, build_signal_encoder, build_text_encoder
@@ -34,8 +34,8 @@ TINY = TeacherConfig(
     preset="tiny",
     width=16,
     hidden=24,
-    image=ImageConfig("open_clip", "ecgscan-vit-test", 32, 64, lora=LORA),
-    signal=SignalConfig(width=16, blocks=2),
+    image=ImageConfig("open_clip", "ecgscan-vit-test", 32, 64, "photo", lora=LORA),
+    signal=SignalConfig(width=16, kernels=1),
     decoder=DecoderConfig(width=16, layers=1, heads=2),
 )
 TEXT_WIDTH = 12
@@ -43,7 +43,7 @@ TEXT_WIDTH = 12
 
 def tiny(config: TeacherConfig = TINY, seed: int = 0) -> Teacher:
     torch.manual_seed(seed)
-    return Teacher(config, ResnetSignalEncoder(config.signal.width, config.signal.blocks), TEXT_WIDTH)
+    return Teacher(config, KernelSignalEncoder(config.signal.width, config.signal.kernels), TEXT_WIDTH)
 
 
 def batch(b: int = 4, seed: int = 0) -> Batch:
@@ -182,7 +182,7 @@ def test_small_draws_and_embeds() -> None:
     torch.manual_seed(0)
     net = Teacher(small, build_signal_encoder(small.signal), TEXT_WIDTH).eval()
     h, w = small.image.height_px, small.image.width_px
-    data = replace(batch(1), pages=torch.zeros(1, 3, h, w, dtype=torch.uint8))
+    data = replace(batch(1), pages=torch.zeros(1, 1, h, w, dtype=torch.uint8))
     with torch.no_grad():
         out = net(data)
     assert out["drawn_mv"].shape == (1, 12, small.decoder.n_samples)
