@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,10 @@ from edge_runtime.engines.base import Engine
 
 OVERLAP_COLUMNS = 96  # tiles share these; each is trusted to the middle of what it shares
 BEFORE_MM, AFTER_MM = 6.0, 6.0
-BATCH = 6
+BATCH = 5  # more at once takes memory and saves no time
+EDGE_MM, EDGE_PRESENT = 2.0, 0.2  # a trace this near to the window's edge may go on beyond it
+EDGE_BESIDE_MM = 1.0
+TALLER = 1.5
 NEAR_BINS = 24  # the expectation is taken this far around the likeliest height
 
 
@@ -48,7 +53,11 @@ def decode_rows(photo: Photo, sheet: Sheet, layout: PageLayout, decoder: Engine)
     windows = [row_window(strips, layout) for strips in rows]
     maps = [strip_xy(sheet, w) for w in windows]
     small, shrink = shrunken(photo.rgb, min((local_scale(m) for m in maps), default=1.0))
-    tiles = [t for m in maps for t in _tiles(sample_shrunken(small, shrink, m))]
+
+    def sample(xy_px: F32) -> list[NDArray[np.uint8]]:
+        return _tiles(sample_shrunken(small, shrink, xy_px))
+
+    tiles = [t for m in maps for t in sample(m)]
     outputs = [_run(decoder, tiles[k : k + BATCH]) for k in range(0, len(tiles), BATCH)]
     bins, presence, sharpness = (np.concatenate(x) for x in zip(*outputs, strict=True))
     out, k = [], 0
@@ -56,9 +65,56 @@ def decode_rows(photo: Photo, sheet: Sheet, layout: PageLayout, decoder: Engine)
         n = (window.n_columns - OVERLAP_COLUMNS) // (STRIP_COLUMNS - OVERLAP_COLUMNS)
         b, p, s = (_joined(v[k : k + n]) for v in (bins, presence, sharpness))
         row = b * STRIP_ROW_STRIDE + (STRIP_ROW_STRIDE - 1) / 2
-        out.append(RowTrace(strips, window.columns_mm(), window.y_mm_of(row), p, s))
+        read = RowTrace(strips, window.columns_mm(), window.y_mm_of(row), p, s)
+        out.append(_beyond(read, window, lambda tall: sample(strip_xy(sheet, tall)), decoder))
         k += n
     return tuple(out)
+
+
+def _beyond(
+    row: RowTrace, window: StripWindow, sample: Callable[[StripWindow], list[NDArray[np.uint8]]], decoder: Engine
+) -> RowTrace:
+    """The row with deflections that reach the window's edge read again in a taller window, and only these."""
+    over = at_edge(row, window)
+    if not over.any():
+        return row
+    tall = replace(window, half_height_mm=TALLER * window.half_height_mm)
+    tiles, step, half = sample(tall), STRIP_COLUMNS - OVERLAP_COLUMNS, OVERLAP_COLUMNS // 2
+    again = replace(row, y_mm=row.y_mm.copy(), presence=row.presence.copy(), sharpness=row.sharpness.copy())
+    for i, tile in enumerate(tiles):
+        first, last = i * step + (half if i else 0), i * step + STRIP_COLUMNS - (half if i < len(tiles) - 1 else 0)
+        if over[first:last].any():
+            bins, presence, sharpness = (v[0, first - i * step : last - i * step] for v in _run(decoder, [tile]))
+            again.y_mm[first:last] = tall.y_mm_of(bins * STRIP_ROW_STRIDE + (STRIP_ROW_STRIDE - 1) / 2)
+            again.presence[first:last], again.sharpness[first:last] = presence, sharpness
+    return followed(row, again, over, window)
+
+
+def followed(row: RowTrace, again: RowTrace, over: NDArray[np.bool_], window: StripWindow) -> RowTrace:
+    """The row with those stretches of ``over`` from ``again`` in which the trace goes on to the edge or beyond.
+
+    Elsewhere the taller window has lost it to a neighbouring row, and the cut-off deflection is the better one.
+    """
+    take = np.zeros(len(over), dtype=bool)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], over.astype(np.int8), [0]])))
+    for first, last in edges.reshape(-1, 2).tolist():
+        was, now = (r.y_mm[first:last] - window.y_centre_mm for r in (row, again))
+        side = np.sign(was[np.abs(was).argmax()])
+        take[first:last] = (side * now).max() > window.half_height_mm - EDGE_MM
+    y, p, s = (np.where(take, b, a) for a, b in zip(_columns(row), _columns(again), strict=True))
+    return replace(row, y_mm=y, presence=p, sharpness=s)
+
+
+def _columns(row: RowTrace) -> tuple[NDArray[np.floating], ...]:
+    return row.y_mm, row.presence, row.sharpness
+
+
+def at_edge(row: RowTrace, window: StripWindow) -> NDArray[np.bool_]:
+    """Columns (n,) where the trace runs at the window's upper or lower edge, and those close beside them."""
+    reach = window.half_height_mm - EDGE_MM
+    over = (np.abs(row.y_mm - window.y_centre_mm) > reach) & (row.presence > EDGE_PRESENT)
+    kernel = np.ones((1, 2 * round(EDGE_BESIDE_MM * window.px_per_mm_x) + 1), np.uint8)
+    return np.asarray(cv2.dilate(over[None].astype(np.uint8), kernel)[0] > 0)
 
 
 def _tiles(strip: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
