@@ -1,0 +1,55 @@
+"""The finder's geometry with a fine net that knows the truth: the probe, and what stands in for a grid."""
+
+import numpy as np
+import pytest
+
+from ecg.geometry import View, view_around
+from ecg.marks import FINE_STRIDE, MARK_KINDS
+from ecg.page import Mark, Photo
+from edge_runtime import finder
+from edge_runtime.finder import Maps, Pose, _straightened, _told
+from edge_runtime.lattice import RAD_PER_MM
+
+PX_PER_MM, TURN = 8.0, np.radians(13.0)
+PHOTO = Photo(np.zeros((1600, 2400, 3), np.uint8))
+CORNERS = np.array([[300.0, 200.0], [2100.0, 200.0], [300.0, 1400.0], [2100.0, 1400.0]])
+
+
+def true_maps(photo: Photo, view: View, fine: object, seen: float = 1.0) -> Maps:
+    """What a perfect fine finder would say of a page at ``PX_PER_MM``, turned by ``TURN``."""
+    h, w = view.height // FINE_STRIDE, view.width // FINE_STRIDE
+    cells = np.stack(np.meshgrid(np.arange(w), np.arange(h)), axis=-1) * FINE_STRIDE + (FINE_STRIDE - 1) / 2
+    mm = View(40.0, -30.0, PX_PER_MM, TURN, 1, 1).from_photo(view.to_photo(cells)) * RAD_PER_MM
+    grid = seen * np.stack([np.cos(mm[..., 0]), np.sin(mm[..., 0]), np.cos(mm[..., 1]), np.sin(mm[..., 1])])
+    ones = np.ones((h, w), np.float32)
+    return Maps(view, grid.astype(np.float32), ones, ones, np.zeros((len(MARK_KINDS), h, w)), np.zeros((6, h, w)))
+
+
+def pose(off_scale: float, off_turn: float) -> Pose:
+    px_per_mm, angle = PX_PER_MM * off_scale, TURN + off_turn
+    return Pose(px_per_mm, angle, 0.9, 0.9, view_around(CORNERS, px_per_mm, angle, 10.0), CORNERS)
+
+
+@pytest.mark.parametrize(("off_scale", "off_turn"), [(1.0, 0.2), (0.9, -0.25), (1.12, 0.05), (1.3, 0.3)])
+def test_the_probe_tells_scale_and_turn(monkeypatch, off_scale, off_turn):
+    monkeypatch.setattr(finder, "fine_maps", true_maps)
+    got = _straightened(PHOTO, pose(off_scale, off_turn), None)
+    assert abs(got.px_per_mm / PX_PER_MM - 1) < 0.01
+    assert abs(got.angle_rad - TURN) < np.radians(0.5)
+    inside = got.view.from_photo(CORNERS)
+    assert (inside >= 0).all()
+    assert (inside <= [got.view.width, got.view.height]).all()
+
+
+def test_the_probe_leaves_a_good_pose_and_a_page_without_grid_alone(monkeypatch):
+    monkeypatch.setattr(finder, "fine_maps", true_maps)
+    good = pose(1.01, 0.01)
+    assert _straightened(PHOTO, good, None) is good
+    monkeypatch.setattr(finder, "fine_maps", lambda *a: true_maps(*a, seen=0.1))
+    off = pose(1.2, 0.2)
+    assert _straightened(PHOTO, off, None) is off
+
+
+def test_names_texts_and_pulses_count_once_a_kind_and_ends_not_at_all():
+    marks = [Mark("lead:III", 0, 0, 0.6), Mark("lead:III", 9, 9, 0.5), Mark("pulse", 0, 0, 0.3), Mark("start", 0, 0, 1)]
+    assert _told(tuple(marks)) == pytest.approx(0.9)
