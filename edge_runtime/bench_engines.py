@@ -41,7 +41,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 def main(
     bundle: Annotated[Path, typer.Option(help="A bundle with files in float and on 8 bits.")] = Path("runs/bundle"),
     photos: Annotated[Path | None, typer.Option(help="Folder with photos.csv and WFDB records: accuracy.")] = None,
-    runs: Annotated[int, typer.Option(help="Runs of each net in each way.")] = 15,
+    runs: Annotated[int, typer.Option(help="Runs of each net in each way; 0: accuracy only.")] = 15,
     photo_runs: Annotated[int, typer.Option(help="Readings of the 12 MP photo in each way; 0 leaves it out.")] = 3,
     threads: Annotated[list[int] | None, typer.Option(help="Threads (repeatable); 1 and 2 if not given.")] = None,
     results: ResultsOption = None,
@@ -49,13 +49,14 @@ def main(
     """Latency of nets, of a whole photo, and decibels, fp32 against int8."""
     with one_line_errors():
         made = load_bundle(bundle)
-        for net, spec in made.nets.items():
-            if not {"onnx", "ort", "trt"} <= set(spec.files):
-                raise InputError(f"{bundle}: {net} has only {', '.join(spec.files)}; export with --precision both")
+        both = [net for net, spec in made.nets.items() if {"onnx", "ort", "trt"} <= set(spec.files)]
+        if not set(READER_NETS) <= set(both):
+            raise InputError(f"{bundle}: holds both precisions of {', '.join(both) or 'no net'} only; export with "
+                             "--precision both")  # fmt: skip
         line = conditions("random inputs of each net's usual size", seed=SEED, bundle=made.info)
         out = {"task": "engines", **line, "engines": versions(), "figures": {}}
-        for n in threads or (1, 2):
-            out["figures"][f"threads_{n}"] = {net: net_latency(made, net, n, runs) for net in made.nets}
+        for n in () if not runs else threads or (1, 2):
+            out["figures"][f"threads_{n}"] = {net: net_latency(made, net, n, runs) for net in both}
             if photo_runs:
                 out["figures"][f"threads_{n}"]["whole photo"] = photo_latency(made, n, photo_runs)
             typer.echo(table(out["figures"][f"threads_{n}"], f"{n} thread{'s' if n > 1 else ''}"))
@@ -150,9 +151,8 @@ def interleaved(work: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, d
 
 
 def accuracy(bundle: ModelBundle, photos: Path) -> dict[str, dict[str, Any]]:
-    """The reader's figures on photos with known signals: in float, and in each way on 8 bits."""
-    chosen = ["ort fp32", *(w for w in ways() if w.endswith("int8"))]
-    return {w: figures(list(paired_rows(_reader(bundle, w, None), photos, None))) for w in chosen}
+    """The reader's figures on photos with known signals, in float and on 8 bits."""
+    return {w: figures(list(paired_rows(_reader(bundle, w, None), photos, None))) for w in ("ort fp32", "ort int8")}
 
 
 def table(found: Mapping[str, Mapping[str, Mapping[str, float]]], head: str) -> str:

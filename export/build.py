@@ -17,7 +17,6 @@ from onnx import ModelProto
 from calibration.choose import calibrate
 from calibration.ranges import fed, session
 from ecg.bundle import DataSource, FileSpec, ModelBundle, NetSpec, file_spec, write_bundle
-from ecg.errors import BundleError
 from export import ladder
 from export.jobs import NetJob
 
@@ -80,10 +79,10 @@ def build_net(
     ladder.climb(job, "onnx", plain)
     files: dict[str, FileSpec] = {}
     chosen: dict[str, Any] = {}
-    if int8 and (job.calibration is None or job.figures is None):
-        raise BundleError(f"{job.name}: 8 bits need pages to calibrate with; name rendered shards with --shards, or "
-                          "export with --precision fp32")  # fmt: skip
-    if int8 and job.calibration and job.figures:
+    calibrated = int8 and job.calibration is not None and job.figures is not None
+    if int8 and not calibrated:
+        say("  stays in float: nothing to calibrate it with was named (--shards, --patches, --readings)")
+    if calibrated and job.calibration and job.figures:
         feeds = list(job.calibration())
         made = calibrate(plain, feeds, lambda m: _measured(job, m), job.limits, say=say)
         for kind in EIGHT_BIT:
@@ -95,7 +94,7 @@ def build_net(
             file = folder / f"{job.name}.{kind}.onnx"
             onnx.save(made.models[kind], str(file))
             files[kind] = file_spec(file, "int8")
-    if not int8 or keep_fp32:
+    if not calibrated or keep_fp32:
         files["onnx"] = file_spec(folder / f"{job.name}.onnx", "fp32")
     else:
         (folder / f"{job.name}.onnx").unlink()

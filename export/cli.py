@@ -44,25 +44,34 @@ def main(
     shards: Annotated[Path, typer.Option(help="Rendered shards: the first hold out, others calibrate (int8).")] = Path(
         "runs/shards"
     ),
+    patches: Annotated[
+        Path | None, typer.Option(help="Patches that calibrate the mark reader; without them it stays in float.")
+    ] = None,
     readings: Annotated[
-        Path | None, typer.Option(help="Readings that calibrate the findings' net (int8, where the run has one).")
+        Path | None, typer.Option(help="Readings that calibrate the findings' net; without them it stays in float.")
     ] = None,
     samples: Annotated[int, typer.Option(help="Pictures that calibrate, and as many that are held out.")] = 32,
     bundle: Annotated[Path | None, typer.Option(help="trt, openvino: this bundle, not the shipped one.")] = None,
     extras: Annotated[
-        Path | None, typer.Option(help="JSON file whose entries go into bundle.json's extras (findings).")
+        Path | None, typer.Option(help="JSON whose entries go into bundle.json's extras; else the run's findings.json.")
     ] = None,
-    file: Annotated[list[Path] | None, typer.Option(help="A file to put into the bundle (repeatable).")] = None,
+    file: Annotated[
+        list[Path] | None, typer.Option(help="A file to put into the bundle (repeatable); else the run's prompts.npz.")
+    ] = None,
     notes: Annotated[str, typer.Option(help="A line for bundle.json, such as how the nets were trained.")] = "",
 ) -> None:
     """Export nets, each held against torch and its task, as one bundle; or a bundle for TensorRT or OpenVINO."""
     try:
-        text = {"extras": _extras(extras), "files": {f.stem: f for f in file or []}, "notes": notes}
+        held = {"shards": shards, "patches": patches, "readings": readings}
+        source = run or Path("runs/student")
+        if target is Target.onnx or run is not None:
+            text = {"extras": _extras(extras or _there(source / "findings.json")), "notes": notes,
+                    "files": {f.stem: f for f in file or filter(None, [_there(source / "prompts.npz")])}}  # fmt: skip
         if target is Target.onnx:
-            _to_bundle(run or Path("runs/student"), (shards, readings, samples), out, precision, text)
+            _to_bundle(source, held, samples, out, precision, text)
             return
         if run is not None:
-            _to_bundle(run, (shards, readings, samples), out / "bundle", Precision.int8, text)
+            _to_bundle(source, held, samples, out / "bundle", Precision.int8, text)
             bundle = out / "bundle"
         from export.targets import to_openvino, to_trt
 
@@ -74,22 +83,27 @@ def main(
 
 
 def _to_bundle(
-    run: Path, held: tuple[Path, Path | None, int], out: Path, precision: Precision, text: dict[str, Any]
+    run: Path, held: dict[str, Any], samples: int, out: Path, precision: Precision, text: dict[str, Any]
 ) -> None:
-    """``held``: shards, readings and how many samples of them calibrate and are held out."""
+    """``held``: folders and files that calibrate and are held out, by what they are for."""
     from export.build import BundleText, build_bundle
     from export.jobs import JobSource
     from export.to_onnx import TRAINING_DATA, jobs
 
-    shards, readings, samples = held
     int8 = precision is not Precision.fp32
-    if int8 and not shards.is_dir():
-        raise InputError(f"{shards}: no such folder; name rendered shards with --shards, or use --precision fp32")
-    source = JobSource(run, shards, readings, samples, samples) if int8 else JobSource(run)
+    if int8 and not held["shards"].is_dir():
+        raise InputError(
+            f"{held['shards']}: no such folder; name rendered shards with --shards, or use --precision fp32"
+        )
+    source = JobSource(run, samples=samples, held_out=samples, **held) if int8 else JobSource(run)
     told = BundleText(__version__, TRAINING_DATA, **text)
     made = build_bundle(jobs(source), out, told, int8=int8, keep_fp32=precision is Precision.both, say=typer.echo)
     size = sum(f.stat().st_size for f in out.glob("*")) / 1e6
     typer.echo(f"wrote {out}: {', '.join(made.nets)}, {precision.value}, {size:.1f} MB, {made.info.sha256[:12]}")
+
+
+def _there(path: Path) -> Path | None:
+    return path if path.exists() else None
 
 
 def _extras(path: Path | None) -> dict[str, Any]:

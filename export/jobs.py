@@ -25,7 +25,7 @@ class NetJob:
     ``net``: a torch module in eval mode that takes the inputs in order.  ``example``: inputs that it is traced with.
     ``sizes``: least, usual and largest of each free size; ``multiple``: free sizes are multiples of this.
     ``calibration``: inputs for the ranges, a batch each; ``figures``: the net's own task on held-out samples, which
-    8 bits may worsen by ``limits``.  Without them the net stays in float.
+    8 bits may worsen by ``limits``.  Without both the net stays in float.
     """
 
     name: str
@@ -45,11 +45,13 @@ class NetJob:
 class JobSource:
     """Where jobs come from: a run's checkpoints, and what calibrates and holds out (None: float only).
 
-    ``shards`` for the nets that see pictures, ``readings`` (``ecgscan-distill readings``) for the findings' net.
+    ``shards`` for finders and decoder, ``patches`` (``ecgscan-distill render-marks``) for the mark reader, ``readings``
+    (``ecgscan-distill readings``) for the findings' net.
     """
 
     run: Path
     shards: Path | None = None
     readings: Path | None = None
+    patches: Path | None = None
     samples: int = 32
     held_out: int = 36

@@ -12,7 +12,7 @@ from ecg.bundle import ModelBundle, NetSpec, load_bundle
 from ecg.errors import BundleError, InputError
 from edge_runtime.engines.base import extra_module
 from edge_runtime.engines.cuda import driver_is_here
-from edge_runtime.engines.trt import cache_dir, shapes
+from edge_runtime.engines.trt import KINDS, cache_dir, shapes
 from edge_runtime.reader import SHIPPED
 
 COMMANDS = "trtexec.txt"
@@ -25,7 +25,7 @@ def to_trt(bundle_dir: Path | None, out: Path) -> Iterator[str]:
     out = _made(out)
     lines = []
     for net, spec in bundle.nets.items():
-        source = bundle.net_path(net, "trt")
+        source = bundle.net_path(net, *KINDS)
         shutil.copyfile(source, out / source.name)
         lines += trtexec(spec, source.name)
     (out / COMMANDS).write_text("\n".join(["# TensorRT 10 (JetPack 6 and 7); from 11 on leave out --int8 --fp16",
@@ -45,7 +45,8 @@ def to_trt(bundle_dir: Path | None, out: Path) -> Iterator[str]:
 
 def trtexec(spec: NetSpec, file: str) -> list[str]:
     """The command that builds a net's engine, with the free sizes of its inputs."""
-    parts = ["trtexec", f"--onnx={file}", f"--saveEngine={file.removesuffix('.trt.onnx')}.engine", "--int8", "--fp16",
+    engine = file.removesuffix(".onnx").removesuffix(".trt") + ".engine"
+    parts = ["trtexec", f"--onnx={file}", f"--saveEngine={engine}", "--int8", "--fp16",
              "--memPoolSize=workspace:1024", "--timingCacheFile=timing.cache"]  # fmt: skip
     free = [t for t in spec.inputs if any(isinstance(d, str) for d in t.shape)]
     by_input = [(t.name, shapes(t, spec.sizes)) for t in free]
@@ -63,7 +64,7 @@ def to_openvino(bundle_dir: Path | None, out: Path) -> Iterator[str]:
     out = _made(out)
     for net in bundle.nets:
         OpenVinoEngine(bundle, net).close()
-        model = openvino.Core().read_model(str(bundle.net_path(net, "trt")))
+        model = openvino.Core().read_model(str(bundle.net_path(net, *KINDS)))
         openvino.save_model(model, str(out / f"{net}.xml"), compress_to_fp16=False)
     names = ", ".join(f"{net}.xml and .bin" for net in bundle.nets)
     yield f"wrote {names} to {out}, for programs that load OpenVINO's files;"
@@ -71,12 +72,11 @@ def to_openvino(bundle_dir: Path | None, out: Path) -> Iterator[str]:
 
 
 def _signed(bundle_dir: Path | None) -> ModelBundle:
-    """The bundle, where every net has the file that these engines want."""
+    """The bundle, where it has nets for these engines on 8 bits (one that nothing calibrates may stay in float)."""
     bundle = load_bundle(bundle_dir or SHIPPED, ())
-    without = [net for net, spec in bundle.nets.items() if "trt" not in spec.files]
-    if without:
-        raise BundleError(f"{bundle.info.path}: {', '.join(without)} without 8-bit files; export the bundle again with "
-                          "ecgscan-export --precision int8, or name another with --bundle")  # fmt: skip
+    if not any("trt" in spec.files for spec in bundle.nets.values()):
+        raise BundleError(f"{bundle.info.path}: has no 8-bit nets; export the bundle again with ecgscan-export "
+                          "--precision int8, or name another with --bundle")  # fmt: skip
     return bundle
 
 

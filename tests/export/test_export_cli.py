@@ -46,7 +46,10 @@ def test_what_is_missing_is_one_line(tmp_path: Path) -> None:
         (("--run", tmp_path, "--shards", tmp_path / "none"), "name rendered shards with --shards, or use --precision"),
         (("--run", tmp_path, "--precision", "fp32"), "no coarse.ckpt, fine.ckpt, strip.ckpt; train with"),
         (("--run", tmp_path, "--extras", tmp_path / "list.json"), "holds no JSON object"),
-        (("--target", "trt", "--bundle", bundle(tmp_path / "fp32", "onnx")), "net without 8-bit files; export the"),
+        (
+            ("--target", "trt", "--bundle", bundle(tmp_path / "fp32", "onnx")),
+            "has no 8-bit nets; export the bundle again",
+        ),
     ):
         done = run("--out", tmp_path / "out", *arguments)
         assert done.returncode == 2, done.stderr

@@ -151,7 +151,8 @@ def test_a_task_that_suffers_writes_nothing(tmp_path: Path) -> None:
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
 
 
-def test_eight_bits_need_something_to_calibrate_with(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="need pages to calibrate with; name rendered shards with --shards"):
-        build_bundle([lambda: small_job(calibration=None)], tmp_path / "b", TEXT, int8=True)
-    assert not (tmp_path / "b").exists()
+def test_a_net_that_nothing_calibrates_stays_in_float(tmp_path: Path) -> None:
+    said: list[str] = []
+    made = build_bundle([lambda: small_job(calibration=None)], tmp_path / "b", TEXT, int8=True, say=said.append)
+    assert list(made.nets["small"].files) == ["onnx"]
+    assert any("stays in float" in line for line in said)
