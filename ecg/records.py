@@ -20,6 +20,7 @@ from ecg.leads import LEAD_INDEX, LEADS, N_LEADS
 from ecg.page import F32
 
 _log = logging.getLogger(__name__)
+PTBXL_INDEX: Final = "ptbxl_database.csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,16 +122,23 @@ def read_wfdb(path: str | Path) -> EcgRecord:
 
 
 def list_records(spec: str) -> list[RecordRef]:
-    """The records of "KIND:DIR": "ptbxl", "cinc", "ludb", "paired" (photos' truth) or "wfdb" (any folder, recursively).
+    """The records of "KIND:DIR": "ptbxl", "cinc", "ludb", "paired" (photos' truth), "wfdb" (any folder, recursively) or
+    a database as it is published ("mimic", "ptbxl-full", "ptbxl-100", "cpsc2018", "csn", "code-test").
 
-    ptbxl, cinc, ludb and paired expect the index file beside the records (records.csv, ludb.csv, photos.csv).
+    ptbxl, cinc, ludb and paired expect the index file beside the records (records.csv, ludb.csv, photos.csv); a "ptbxl"
+    folder as published is told by its own index.
     """
+    from ecg.record_sources import LISTERS
+
+    listers = _LISTERS | LISTERS
     kind, _, folder = spec.partition(":")
-    if kind not in _LISTERS or not folder:
-        raise RecordError(f"{spec!r}: expected KIND:DIR with KIND one of {', '.join(_LISTERS)}")
+    if kind not in listers or not folder:
+        raise RecordError(f"{spec!r}: expected KIND:DIR with KIND one of {', '.join(listers)}")
     if not Path(folder).is_dir():
         raise RecordError(f"{folder}: no such folder")
-    found = _LISTERS[kind](Path(folder))
+    if kind == "ptbxl" and not (Path(folder) / "records.csv").exists() and (Path(folder) / PTBXL_INDEX).exists():
+        kind = "ptbxl-full"
+    found = listers[kind](Path(folder))
     if not found:
         raise RecordError(f"{folder}: holds no {kind} records")
     return found
@@ -157,11 +165,11 @@ def iter_records(spec: str, folds: tuple[int, ...] = (), skipped: list[str] | No
         _log.warning("%s: %d of %d records skipped", spec, len(broken) - before, len(refs))
 
 
-def _index(path: Path) -> list[dict[str, str]]:
+def csv_rows(path: Path) -> list[dict[str, str]]:
     """The rows of an index file; cells without surrounding white space."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [{k: (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(file)]
+            return [{k: (v or "").strip() for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RecordError(f"{path}: can't be read as the folder's index ({error})") from error
 
@@ -187,7 +195,7 @@ _CODE_ALIASES: Final = {"STD": "STD_", "STE": "STE_", "NST": "NST_", "NT": "NT_"
 
 def _list_ptbxl(folder: Path) -> list[RecordRef]:
     path, out = folder / "records.csv", []
-    for row in _index(path):
+    for row in csv_rows(path):
         codes = tuple(_CODE_ALIASES.get(c, c) for c in _cell(row, path, "scp_codes").split(";") if c)
         number, kind = _cell(row, path, "ecg_id"), _cell(row, path, "kind")
         age = _number(row.get("age", ""))
@@ -206,7 +214,7 @@ def _list_ptbxl(folder: Path) -> list[RecordRef]:
 
 
 # What the challenges' names and SNOMED CT codes say in SCP codes, where the two mean the same.
-_SCP_OF_CINC: Final = {
+SCP_OF_CINC: Final = {
     "Normal": "NORM", "AF": "AFIB", "I-AVB": "1AVB", "LBBB": "CLBBB", "RBBB": "CRBBB", "PAC": "PAC", "PVC": "PVC",
     "STD": "STD_", "STE": "STE_",
     "426783006": "SR", "427084000": "STACH", "426177001": "SBRAD", "427393009": "SARRH", "164889003": "AFIB",
@@ -223,8 +231,8 @@ _SCP_OF_CINC: Final = {
 
 def _list_cinc(folder: Path) -> list[RecordRef]:
     path, out = folder / "records.csv", []
-    for row in _index(path):
-        codes = tuple(dict.fromkeys(_SCP_OF_CINC[d] for d in row.get("dx", "").split(",") if d in _SCP_OF_CINC))
+    for row in csv_rows(path):
+        codes = tuple(dict.fromkeys(SCP_OF_CINC[d] for d in row.get("dx", "").split(",") if d in SCP_OF_CINC))
         labels = {"codes": codes, "superclasses": superclasses_of(codes)}
         out.append(RecordRef(folder / _cell(row, path, "record"), labels))
     return out
@@ -245,7 +253,7 @@ _SCP_OF_LUDB: Final = {
 def _list_ludb(folder: Path) -> list[RecordRef]:
     """The records that are there: the table names all 200, a folder may hold half of them."""
     path, out = folder / "ludb.csv", []
-    for row in _index(path):
+    for row in csv_rows(path):
         stem = folder / _cell(row, path, "ID")
         if not Path(f"{stem}.hea").is_file():
             continue
@@ -266,7 +274,7 @@ def _list_ludb(folder: Path) -> list[RecordRef]:
 def _list_paired(folder: Path) -> list[RecordRef]:
     """The truth of the paired photos, named like the photo's file without its extension."""
     path, out = folder / "photos.csv", []
-    for row in _index(path):
+    for row in csv_rows(path):
         classes = {c.strip() for c in row.get("labels", "").split(",")}
         labels = {
             "name": Path(_cell(row, path, "image_filename")).stem,

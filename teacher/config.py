@@ -164,6 +164,7 @@ class OptimConfig:
     accumulate: int = 1
     lr: float = 1e-3
     weight_decay: float = 0.05
+    started_share: float = 0.1  # of the learning rate, for what starts from the own signal encoder's training
     warmup: int = 30
     clip_norm: float = 1.0
     precision: str = "auto"  # bf16 where the processor is quick at it, else no; or "bf16", or "no"

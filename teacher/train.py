@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -162,18 +163,28 @@ def _read_text(path: Path) -> dict[str, Tensor]:
 # ------------------------------------------------------------------------------------------------------------ the loop
 
 
+def _groups(net: Teacher, config: TeacherConfig) -> list[dict[str, Any]]:
+    """Trainable parameters, by weight decay and by their share of the learning rate."""
+    started = ("image.layer.", "image_projection.") if config.image.kind == "rows" and _own_signal(config) else ()
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for name, p in net.named_parameters():
+        if p.requires_grad:
+            groups.setdefault((p.ndim > 1, bool(started) and name.startswith(started)), []).append(p)
+    optim = config.optim
+    return [
+        {"params": params, "weight_decay": optim.weight_decay if decays else 0.0,
+         "share": optim.started_share if late else 1.0}
+        for (decays, late), params in groups.items()
+    ]  # fmt: skip
+
+
 class _Loop:
     """The teacher's steps."""
 
     def __init__(self, task: Task, accelerator: Accelerator, net: Teacher, pool: Pool, report: Report) -> None:
         self.task, self.config, self.accelerator, self.pool, self.report = task, task.config, accelerator, pool, report
         optim = self.config.optim
-        trained = [p for p in net.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": optim.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimiser = torch.optim.AdamW(groups, lr=optim.lr)
+        optimiser = torch.optim.AdamW(_groups(net, self.config), lr=optim.lr)
         self.net: Teacher = net.to(accelerator.device)
         self.step = 0
         self.path = task.out / CHECKPOINT
@@ -208,7 +219,7 @@ class _Loop:
         optim, accelerator = self.config.optim, self.accelerator
         rate = optim.lr * warm_cosine(self.step, optim.steps, optim.warmup)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         sums: dict[str, float] = {}
         for micro in range(optim.accumulate):
             numbers = next(batches)

@@ -24,7 +24,7 @@ _STROKES: Final = 96
 _PIECE: Final = 96  # columns
 _HALO: Final = 8
 _LEAST_INK: Final = 0.1  # of full ink; JPEG leaves less in empty rows
-_INK_LOGIT: Final = 8.0
+_INK_LOGIT: Final = 12.0
 
 
 class RowsImageEncoder(nn.Module):

@@ -125,7 +125,7 @@ def test_broken_records_are_named_counted_and_skipped(tmp_path, caplog):
 
 def test_a_wrong_spec_says_what_is_expected(tmp_path):
     with pytest.raises(RecordError, match="KIND:DIR"):
-        list_records("mimic:somewhere")
+        list_records("nowhere:somewhere")
     with pytest.raises(RecordError, match="no such folder"):
         list_records(f"wfdb:{tmp_path / 'none'}")
     with pytest.raises(RecordError, match="holds no wfdb records"):

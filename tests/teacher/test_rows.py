@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -110,9 +108,9 @@ def test_what_doesnt_go_together() -> None:
         ImageConfig(height_px=256)
     with pytest.raises(InputError, match="doesn't go with"):
         build_image_encoder(ImageConfig("rows", page="photo"))
+    config = TeacherConfig(image=ImageConfig("timm", "x", 32, 32, "photo"))
     with pytest.raises(InputError, match="reads no lines"):
-        config = TeacherConfig()
-        build_decoder(replace(config, image=ImageConfig("timm", "x", 32, 32, "photo")), 1, 1)
+        build_decoder(config, 1, 1)
 
 
 def test_kernel_features_read_only_what_is_known() -> None:

@@ -123,7 +123,7 @@ def test_sources_that_cant_train() -> None:
     for sources, match in (
         ((), "no data"),
         (("paired:x",), "only measure"),
-        (("mimic:x",), "expected KIND:DIR"),
+        (("nowhere:x",), "expected KIND:DIR"),
         (("wfdb:/no/such/folder",), "no such folder"),
     ):
         with pytest.raises(EcgscanError, match=match):
