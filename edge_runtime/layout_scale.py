@@ -9,6 +9,7 @@ import numpy as np
 
 from ecg.layouts import GAINS_MM_PER_MV, PAPER_SPEEDS_MM_PER_S, LayoutSpec
 from ecg.leads import CHEST_LEADS
+from ecg.marks import SPLIT_GAIN
 from ecg.page import Decided, Mark
 from edge_runtime.layout_evidence import F64, Seen
 from edge_runtime.layout_fit import Columns
@@ -18,6 +19,7 @@ GAIN_PRIOR: Final = {5.0: 0.06, 10.0: 0.88, 20.0: 0.06}
 # Pulse widths by speed: 0.2 s is 5 mm at 25 mm/s, 10 mm at 50, but some machines print 5 mm always.
 PULSE_WIDTHS: Final = {25.0: ((0.90, 5.0), (0.003, 10.0)), 50.0: ((0.35, 5.0), (0.55, 10.0))}
 PULSE_WIDTH_SIGMA_MM: Final = 0.8
+SPLIT_SURE: Final = 0.8  # of a text "10/5"
 ELSE_PER_MM: Final = 0.002  # likelihood of a width that no rule explains
 # Seconds on a page from its first column to its end, and how usual they are.
 PAGE_SECONDS: Final = ((10.0, 1.0), (5.0, 0.4), (20.0, 0.02), (2.5, 0.1), (12.0, 0.1), (8.0, 0.1), (6.0, 0.1))
@@ -100,7 +102,8 @@ def _text(seen: Seen, kind: str, group: str) -> float:
     for here in sorted(kinds):
         score = max(min(m.score, 1.0) for m in seen.texts if m.kind == here)
         wrong = 0.66 - 0.64 * min(max((score - 0.3) / 0.6, 0.0), 1.0)  # below 0.3 a mark says nothing
-        total += float(np.log(1.0 - wrong if here == kind else wrong / 2))
+        says = here == kind or (here == SPLIT_GAIN and kind == SPLIT_GAIN.split("/")[0])
+        total += float(np.log(1.0 - wrong if says else wrong / 2))
     return total
 
 
@@ -153,15 +156,14 @@ def _pulse_height(pulses: F64, gain: float) -> float:
 
 
 def _chest_gain(seen: Seen, chest: F64, gain: float) -> tuple[float, float] | None:
-    """The chest leads' own gain and its confidence, from their own pulses or from two gains printed side by side."""
+    """The chest leads' own gain and its confidence, from their own pulses or from two gains printed as one text."""
     if len(chest) >= 2:
         own = max(GAINS_MM_PER_MV, key=lambda g: _pulse_height(chest, g))
         if own != gain and abs(float(np.median(chest[:, 0])) - own) < 0.15 * own:
             return own, 0.9
-    texts = [m for m in seen.texts if m.kind.startswith("gain:") and m.score > 0.4]
-    for m in texts:
-        for n in texts:
-            side = 0 < n.x_mm - m.x_mm < 12.0 and abs(m.y_mm - n.y_mm) < 3.0
-            if side and m.kind == f"gain:{gain:g}" and n.kind != m.kind:
-                return float(n.kind[5:]), 0.7
+    printed = {m.kind: m.score for m in sorted(seen.texts, key=lambda m: m.score) if m.kind.startswith("gain:")}
+    split = printed.pop(SPLIT_GAIN, 0.0)
+    limb_gain, chest_gain = (float(g) for g in SPLIT_GAIN.removeprefix("gain:").split("/"))
+    if split > SPLIT_SURE and split > max(printed.values(), default=0.0) - 0.1 and gain == limb_gain:
+        return chest_gain, 0.7
     return None

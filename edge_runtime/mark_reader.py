@@ -7,7 +7,6 @@ looks at a patch of each place as the photo shows it and says which.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import cv2
@@ -23,7 +22,6 @@ from ecg.marks import (
     PATCH_PX_PER_MM,
     PATCH_WIDTH,
     READ_KINDS,
-    SPLIT_GAIN,
     TEXT_KINDS,
 )
 from ecg.page import F32, U8, Mark, Photo
@@ -54,7 +52,7 @@ def read_marks(photo: Photo, maps: Maps, field: Field, reader: Engine) -> tuple[
         for k, at, row in zip(kinds, mm, p, strict=True)
         if k != _OTHER and row[k] > MIN_PROBABILITY
     ]
-    return tuple(both for m in _one_a_place(told) for both in _parted(m))
+    return tuple(_one_a_place(told))
 
 
 def legible(photo: Photo, maps: Maps, reader: Engine) -> float:
@@ -74,14 +72,6 @@ def _probabilities(photo: Photo, maps: Maps, cells: NDArray[np.float64], reader:
     logits = reader(cut_patches(photo.rgb, maps.view, cells * FINE_STRIDE + (FINE_STRIDE - 1) / 2))["kind"]
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float32)
-
-
-def _parted(mark: Mark) -> tuple[Mark, ...]:
-    """ "10/5" as its two gains side by side, limb leads first."""
-    if mark.kind != SPLIT_GAIN:
-        return (mark,)
-    limb, chest = SPLIT_GAIN.removeprefix("gain:").split("/")
-    return replace(mark, kind=f"gain:{limb}"), replace(mark, kind=f"gain:{chest}", x_mm=mark.x_mm + 3.0)
 
 
 def _places(maps: Maps) -> NDArray[np.float64]:

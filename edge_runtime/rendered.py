@@ -29,11 +29,24 @@ def random_record(rng: np.random.Generator) -> EcgRecord:
 
 
 def round_trip_page(layout: str, speed: float, gain: float, seed: int) -> PrintedPage:
-    """A whole page of one layout, paper speed and gain; everything else by chance."""
-    rng = np.random.default_rng([seed, *layout.encode(), int(speed), int(gain)])
-    return random_page(
-        rng, random_record(rng), layout=layout, speed_mm_per_s=speed, gain_mm_per_mv=gain, partial=False
-    )  # fmt: skip
+    """A whole page of one layout, paper speed and gain that says what these are; everything else by chance."""
+    for attempt in range(100):
+        rng = np.random.default_rng([seed, *layout.encode(), int(speed), int(gain), attempt])
+        page = random_page(
+            rng, random_record(rng), layout=layout, speed_mm_per_s=speed, gain_mm_per_mv=gain, partial=False
+        )
+        if tells_its_scale(page):
+            return page
+    raise RuntimeError(f"no page of {layout} at {speed} mm/s and {gain} mm/mV says so in 100 attempts")
+
+
+def tells_its_scale(page: PrintedPage) -> bool:
+    """Whether a reader could know millimetres, speed and gain: heavy grid lines; printed text, or a pulse for the gain
+    and, unless it is 5 mm wide at 50 mm/s as some machines print it, for the speed."""
+    kinds = {box.kind for box in page.marks}
+    wide = {round(box.x1_mm - box.x0_mm, 1) for box in page.marks if box.kind == "pulse"}
+    speed = "speed" in kinds or round(0.2 * page.layout.paper_speed_mm_per_s, 1) in wide
+    return page.grid.kind in ("lines", "heavy", "dots") and speed and bool(kinds & {"gain", "pulse"})
 
 
 def round_trip_rows(reader: PhotoReader, seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS) -> Iterator[Row]:
