@@ -45,20 +45,24 @@ class Dataset:
         self.folder = folder
         self._rows_a_part = rows_a_part
         self._waiting: list[bytes] = []
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(folder)
-            self._check_made_with({"format": FORMAT, "format_version": FORMAT_VERSION, **made_with})
-            for left in folder.glob(".readings-*"):  # of a killed process
-                left.unlink(missing_ok=True)
-        except OSError as err:
-            raise EcgscanError(f"{folder}: can't be written ({err.strerror or err}); choose another --out") from err
         self.done: dict[str, int] = {}  # file -> its bytes
         self.statuses: dict[str, str] = {}  # file -> the worst of its pages'
         self._next = 0
-        for part in self.parts():
-            self._next = int(part.stem.removeprefix("readings-")) + 1
-            self._learn(_columns(part, ("file", "file_bytes", "status")))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(folder)
+        except OSError as err:
+            raise EcgscanError(f"{folder}: can't be written ({err.strerror or err}); choose another --out") from err
+        try:
+            self._check_made_with({"format": FORMAT, "format_version": FORMAT_VERSION, **made_with})
+            for left in folder.glob(".readings-*"):  # of a killed process
+                left.unlink(missing_ok=True)
+            for part in self.parts():
+                self._next = int(part.stem.removeprefix("readings-")) + 1
+                self._learn(_columns(part, ("file", "file_bytes", "status")))
+        except BaseException:
+            self._lock.close()
+            raise
 
     def __enter__(self) -> Dataset:
         return self

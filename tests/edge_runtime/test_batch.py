@@ -139,7 +139,7 @@ def wait_for_quiet(log: Path) -> None:
 def test_a_file_that_kills_or_stops_its_reader_costs_itself_alone(tmp_path: Path) -> None:
     levels = {"a": 200, "deadly": batch_readers.DEADLY, "slow": batch_readers.SLOW, "z": 200}
     items = [Item(name, grey(tmp_path / f"{name}.png", level)) for name, level in levels.items()]
-    out = {r.file: r.rows for r in results(items, Task(batch_readers.HardReader.open), 1, timeout_s=6.0)}
+    out = {r.file: r.rows for r in results(items, Task(batch_readers.HardReader.open), 1, timeout_s=8.0)}
     assert set(out) == set(levels)
     from edge_runtime.batch_rows import unpacked
 
