@@ -61,10 +61,11 @@ class Window:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        cv2.destroyWindow(TITLE)
+        cv2.destroyAllWindows()  # destroyWindow fails where the user closed it
 
     def show(self, rgb: U8, look: Glance | None, line: str) -> str:
-        """Show a frame; "quit" or "take" if that key was pressed, else ""."""
+        """Show a frame; "quit" for Esc, q or the window's close button, "take" for space or Enter, else ""."""
         cv2.imshow(TITLE, picture(rgb, look, line))
         key = cv2.waitKey(1) & 0xFF
-        return "quit" if key in QUIT_KEYS else "take" if key in TAKE_KEYS else ""
+        closed = cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1
+        return "quit" if closed or key in QUIT_KEYS else "take" if key in TAKE_KEYS else ""

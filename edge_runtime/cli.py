@@ -246,6 +246,9 @@ def camera(
     loop: Annotated[bool, typer.Option("--loop", help="Start a video over at its end.")] = False,
     retries: Annotated[int, typer.Option(min=0, help="Tries after an unplugged or silent camera.")] = 6,
     seconds: Annotated[float, typer.Option(min=0, help="End after this time; 0 runs on.")] = 0.0,
+    speed: Annotated[Speed | None, typer.Option(help="Paper speed in mm/s, instead of what the page says.")] = None,
+    gain: Annotated[Gain | None, typer.Option(help="Gain in mm/mV, instead of what the page says.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Layout, instead of what the page says.")] = None,
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="Also write wfdb, edf, dicom, aecg, fhir or pdf (repeatable).")
     ] = None,
@@ -260,11 +263,12 @@ def camera(
     for name in formats or ():
         if name not in FORMATS:
             raise typer.BadParameter(f"{name!r}: give one of {', '.join(FORMATS)}", param_hint="--format")
+    overrides = _overrides(speed, gain, layout)
     with one_line_errors():
         from edge_runtime.camera import CameraOptions, run_camera
         from edge_runtime.reader import Reader
 
-        options = CameraOptions(device, out, headless, once, loop, retries, seconds, tuple(formats or ()))
+        options = CameraOptions(device, out, headless, once, loop, retries, seconds, tuple(formats or ()), overrides)
         run = run_camera(Reader.open(bundle), options, typer.echo)
         typer.echo(run.summary(), err=not run.n_read)
     raise typer.Exit(EXIT_READ if run.n_read else EXIT_UNREADABLE)

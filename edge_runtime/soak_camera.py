@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import tempfile
 import time
@@ -22,8 +23,10 @@ SIZE_PX: Final = (1280, 960)
 FAIL_EVERY: Final = 400  # frames between two failures of the device
 MAX_GROWTH: Final = 0.05
 TELL_S: Final = 30.0
-WARM_UP: Final = 0.25  # share of the run before memory counts, at most WARM_UP_S
+WARM_UP: Final = 0.25  # share of the run before memory counts, at most WARM_UP_S,
 WARM_UP_S: Final = 240.0
+WARM_UP_TAKEN: Final = 4  # and until so many pages were read: the first of each size takes its working memory
+MIN_SAMPLES: Final = 9
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,27 @@ class Usage:
     rss_mb: float
     threads: int
     files: int
+    taken: int = 0
 
 
-def usage(start_s: float) -> Usage:
-    """Memory, threads and open files of this process, from /proc/self."""
+def usage(start_s: float, taken: int = 0) -> Usage:
+    """Memory, threads and open files of this process, from /proc/self; what is freed but kept goes back first."""
+    gc.collect()
+    _trim()
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     files = len(list(Path("/proc/self/fd").iterdir()))
-    return Usage(time.monotonic() - start_s, int(fields["VmRSS"].split()[0]) / 1024, int(fields["Threads"]), files)
+    return Usage(
+        time.monotonic() - start_s, int(fields["VmRSS"].split()[0]) / 1024, int(fields["Threads"]), files, taken
+    )
+
+
+def _trim() -> None:
+    """Let the C library give back what it keeps of freed memory, so that only what is held counts; glibc alone can."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError):
+        return
 
 
 def growth(samples: list[Usage], warm_up_s: float) -> dict[str, float]:
@@ -49,8 +65,9 @@ def growth(samples: list[Usage], warm_up_s: float) -> dict[str, float]:
 
     Medians of thirds: a reading's working memory comes and goes.
     """
-    warm = [u for u in samples if u.at_s >= warm_up_s]
-    if len(warm) < 6:
+    enough = min(WARM_UP_TAKEN, max((u.taken for u in samples), default=0))
+    warm = [u for u in samples if u.at_s >= warm_up_s and u.taken >= enough]
+    if len(warm) < MIN_SAMPLES:
         return {"memory": 0.0, "threads": 0.0, "files": 0.0, "n": float(len(warm))}
     third = len(warm) // 3
     first, last = warm[:third], warm[-third:]
@@ -158,8 +175,7 @@ def soak_camera(
 
     def watch(run: CameraRun) -> None:
         if not samples or time.monotonic() - start_s - samples[-1].at_s >= every_s:
-            gc.collect()
-            samples.append(usage(start_s))
+            samples.append(usage(start_s, len(run.taken)))
             u = samples[-1]
             if len(samples) == 1 or u.at_s // TELL_S > samples[-2].at_s // TELL_S:
                 say(
@@ -175,9 +191,11 @@ def soak_camera(
     grown = growth(samples, min(WARM_UP * minutes * 60, WARM_UP_S))
     lost = sum("soak:" in line for line in lines)
     outcomes = {o: sum(line.outcome.value == o for line in run.taken) for o in ("read", "unreadable", "fault")}
-    ok = grown["memory"] <= MAX_GROWTH and grown["threads"] <= 1 and grown["files"] <= 1 and not outcomes["fault"]
+    long_enough = grown["n"] >= MIN_SAMPLES and len(run.taken) >= WARM_UP_TAKEN
+    flat = grown["memory"] <= MAX_GROWTH and grown["threads"] <= 1 and grown["files"] <= 1
     return {
-        "ok": bool(ok and run.frames > 0),
+        "ok": bool(flat and long_enough and not outcomes["fault"]),
+        "long_enough": long_enough,
         "minutes": minutes,
         "frames": run.frames,
         "looks_per_s": run.frames_per_s,

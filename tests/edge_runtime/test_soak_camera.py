@@ -30,6 +30,11 @@ def test_too_few_samples_say_nothing() -> None:
     assert growth(samples([1.0, 2.0]), 0.0) == {"memory": 0.0, "threads": 0.0, "files": 0.0, "n": 2.0}
 
 
+def test_memory_counts_once_a_few_pages_were_read() -> None:
+    rows = [Usage(10.0 * k, 300.0 + 100 * min(k, 4), 5, 20, taken=k) for k in range(33)]
+    assert growth(rows, 0.0)["memory"] == pytest.approx(0.0)
+
+
 def test_usage_of_this_process() -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("needs /proc")
