@@ -18,6 +18,8 @@ class Student(str, Enum):
     """The student's image encoder."""
 
     mobilevit = "mobilevit"
+    mobilenetv4 = "mobilenetv4"
+    repvit = "repvit"
 
 
 class Part(str, Enum):
@@ -28,13 +30,14 @@ class Part(str, Enum):
     finder_fine = "finder-fine"
     decoder = "decoder"
     mark_reader = "mark-reader"
+    encoder = "encoder"
 
 
 @app.callback(invoke_without_command=True)
 def distill(
     context: typer.Context,
     student: Annotated[
-        Student, typer.Option(help="The student; finder and decoder are the same for all.")
+        Student, typer.Option(help="The page's encoder; the other nets are the same for all.")
     ] = Student.mobilevit,
     part: Annotated[Part, typer.Option(help="Which net to train.")] = Part.finder,
     out: Annotated[Path, typer.Option(help="The run's folder; an earlier run there goes on.")] = Path("runs/student"),
@@ -45,10 +48,17 @@ def distill(
     steps: Annotated[int, typer.Option(help="Steps a net instead of --minutes.")] = 0,
     batch: Annotated[int, typer.Option()] = 12,
     threads: Annotated[int, typer.Option()] = 1,
+    pages: Annotated[Path, typer.Option(help="encoder: a teacher's pool of rendered pages.")] = Path("runs/pages"),
+    targets: Annotated[Path, typer.Option(help="encoder: what ecgscan-teacher embed wrote.")] = Path(
+        "runs/targets.npz"
+    ),
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train a part of the student."""
     if context.invoked_subcommand:
+        return
+    if part is Part.encoder:
+        _told(lambda: _encoder(student.value, pages, targets, out, minutes, steps, batch, threads, seed))
         return
     from distill.mark_train import MarkConfig, train_marks
     from distill.train import PARTS, TrainConfig, train
@@ -64,6 +74,21 @@ def distill(
             typer.echo(f"wrote {train(config)}")
 
     _told(work)
+
+
+def _encoder(
+    student: str, pages: Path, targets: Path, out: Path, minutes: float, steps: int, batch: int, threads: int, seed: int
+) -> None:
+    """The page path."""
+    import torch
+
+    from distill.students import StudentConfig, StudentTrainConfig, train_student
+    from teacher.embed import load_targets
+
+    torch.set_num_threads(threads)
+    net = StudentConfig(student, embedding=load_targets(targets).signal.shape[1])
+    config = StudentTrainConfig(pages, targets, out, net, minutes=minutes, steps=steps, batch=batch, seed=seed)
+    typer.echo(f"wrote {train_student(config, typer.echo)}")
 
 
 @app.command()

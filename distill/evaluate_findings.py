@@ -160,7 +160,7 @@ def main(
 ) -> None:
     """Print the figures; write them where --results says so."""
     try:
-        checked = load_bundle(bundle or SHIPPED)
+        checked = load_bundle(bundle or SHIPPED, nets=(FINDINGS_NET,))
         for line in evaluate(load_readings(readings), checked):
             macro, shot = line["macro_auroc"], line["zero_shot_macro_auroc"]
             typer.echo(

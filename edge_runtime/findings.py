@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ecg.bundle import ModelBundle
 from ecg.errors import BundleError
-from ecg.findings import Finding, finding_name
+from ecg.findings import SUPERCLASSES, Finding, finding_name
 from ecg.leads import LEAD_INDEX
 from ecg.page import F32, EcgSignal
 from ecg.signal_input import SIGNAL_HZ, on_signal_clock, signal_input
@@ -79,9 +79,13 @@ class Prompts:
     vectors: F32
 
     def likeness(self, embedding: F32) -> dict[str, float]:
-        """Cosine of the embedding with each code's prompts, less the mean over the other codes."""
+        """Cosine of the embedding with each code's prompts, less the mean over the codes of its kind: superclasses are
+        compared with superclasses."""
         cosine = self.vectors @ embedding
-        others = (cosine.sum() - cosine) / max(len(cosine) - 1, 1)
+        coarse = np.array([c in SUPERCLASSES for c in self.codes])
+        kind = coarse[:, None] == coarse[None, :]
+        np.fill_diagonal(kind, False)
+        others = (kind * cosine).sum(axis=1) / np.maximum(kind.sum(axis=1), 1)
         return dict(zip(self.codes, (float(v) for v in cosine - others), strict=True))
 
 
