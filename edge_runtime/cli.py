@@ -131,6 +131,7 @@ def scan(
         list[str] | None, typer.Option("--format", help="Also write wfdb, edf, dicom, aecg, fhir or pdf (repeatable).")
     ] = None,
     keep_header: KeepHeaderOption = False,
+    embedding: Annotated[bool, typer.Option("--embedding", help="Write the page's embedding into STEM.json.")] = False,
     bundle: BundleOption = None,
     engine: EngineOption = EngineName.auto,
 ) -> None:
@@ -149,6 +150,8 @@ def scan(
         from edge_runtime.scan import Outcome, scan_files
 
         reader = Reader.open(bundle, engine=engine.value)
+        if embedding:
+            reader.keep_embedding = True
         outcomes = set()
         for line in scan_files(reader, photos, out, overrides, formats or (), keep_header=keep_header):
             outcomes.add(line.outcome.value)
