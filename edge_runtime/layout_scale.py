@@ -101,7 +101,7 @@ def _text(seen: Seen, kind: str, group: str) -> float:
     kinds = {m.kind for m in seen.texts if m.kind.startswith(group)}
     for here in sorted(kinds):
         score = max(min(m.score, 1.0) for m in seen.texts if m.kind == here)
-        wrong = 0.66 - 0.64 * min(max((score - 0.3) / 0.6, 0.0), 1.0)  # below 0.3 a mark says nothing
+        wrong = 0.66 - 0.65 * min(max((score - 0.3) / 0.65, 0.0), 1.0)  # below 0.3 a mark says nothing
         says = here == kind or (here == SPLIT_GAIN and kind == SPLIT_GAIN.split("/")[0])
         total += float(np.log(1.0 - wrong if says else wrong / 2))
     return total
@@ -111,12 +111,13 @@ def _pulse_width(pulses: tuple[Mark, ...], speed: float) -> float:
     sized = [m for m in pulses if m.width_mm > 0]
     if not sized:
         return 0.0
+    best = min(0.5, max(m.score for m in sized))
     z = (
-        float(np.median([m.width_mm for m in sized])) - np.array([w for _, w in PULSE_WIDTHS[speed]])
+        float(np.median([m.width_mm for m in sized if m.score >= best])) - np.array([w for _, w in PULSE_WIDTHS[speed]])
     ) / PULSE_WIDTH_SIGMA_MM
     share = np.array([s for s, _ in PULSE_WIDTHS[speed]])
     peak = share * np.exp(-0.5 * z**2) / (PULSE_WIDTH_SIGMA_MM * np.sqrt(2 * np.pi))
-    return float(np.log(peak.sum() + ELSE_PER_MM)) * min(0.4 + sum(m.score for m in sized), 1.0)
+    return float(np.log(peak.sum() + ELSE_PER_MM)) * min(float(_worth(np.array([m.score for m in sized])).sum()), 1.0)
 
 
 def _page_time(columns: Columns, spec: LayoutSpec, speed: float) -> float:
@@ -152,7 +153,12 @@ def _pulse_height(pulses: F64, gain: float) -> float:
     heights, scores = pulses.T
     sigma = 0.05 * gain + 0.3
     each = np.log(1.0 / (sigma * (1.0 + ((heights - gain) / sigma) ** 2)) + 0.003)
-    return float((each * np.minimum(scores + 0.4, 1.0)).sum() * min(1.0, 2.0 / len(heights)))
+    return float((each * _worth(scores)).sum() * min(1.0, 2.0 / len(heights)))
+
+
+def _worth(scores: F64) -> F64:
+    """How much a mark of a score counts: a faint one, such as the edge of a wave, next to nothing."""
+    return np.asarray(np.clip((scores - 0.3) / 0.3, 0.02, 1.0), dtype=np.float64)
 
 
 def _chest_gain(seen: Seen, chest: F64, gain: float) -> tuple[float, float] | None:

@@ -23,6 +23,7 @@ from edge_runtime.findings import FindingsHead, open_findings
 from edge_runtime.gate import gated
 from edge_runtime.gate_leads import contradictions
 from edge_runtime.layout import find_layout
+from edge_runtime.layout_gaps import with_seen_gaps
 from edge_runtime.refine import refined
 from edge_runtime.relabel import relabelled
 from edge_runtime.signals import assemble
@@ -82,11 +83,12 @@ class Reader:
     def _traced(
         self, photo: Photo, found: Found, sheet: Sheet, overrides: Overrides, timings: dict[str, float]
     ) -> Reading | Unreadable:
-        layout = _timed(timings, "layout", lambda: self._layout(photo, found, overrides))
-        if isinstance(layout, Unreadable):
-            return layout
-        layout = relabelled(_turned(layout, found), overrides.lead_names)
-        rows = _timed(timings, "decoder", lambda: decode_rows(photo, sheet, layout, self._decoder))
+        matched = _timed(timings, "layout", lambda: self._layout(photo, found, overrides))
+        if isinstance(matched, Unreadable):
+            return matched
+        placed = relabelled(_turned(matched, found), overrides.lead_names)
+        rows = _timed(timings, "decoder", lambda: decode_rows(photo, sheet, placed, self._decoder))
+        rows, layout = with_seen_gaps(rows, placed)
         assembled = assemble(rows, layout)
         signal = _timed(timings, "signals", lambda: reconciled(assembled))
         quality = {**_quality(found, rows, layout, signal), **contradictions(rows, layout, assembled)}
