@@ -19,6 +19,7 @@ GAIN_PRIOR: Final = {5.0: 0.06, 10.0: 0.88, 20.0: 0.06}
 # Pulse widths by speed: 0.2 s is 5 mm at 25 mm/s, 10 mm at 50, but some machines print 5 mm always.
 PULSE_WIDTHS: Final = {25.0: ((0.90, 5.0), (0.003, 10.0)), 50.0: ((0.35, 5.0), (0.55, 10.0))}
 PULSE_WIDTH_SIGMA_MM: Final = 0.8
+FAINT: Final = 0.3  # pulses seen less surely than this are no evidence
 SPLIT_SURE: Final = 0.8  # of a text "10/5"
 ELSE_PER_MM: Final = 0.002  # likelihood of a width that no rule explains
 # Seconds on a page from its first column to its end, and how usual they are.
@@ -139,7 +140,7 @@ def _split_pulses(
         row = int(np.abs(rows - (m.y_mm + m.height_mm / 2)).argmin())
         leads = spec.rows[row] if row < len(spec.rows) else spec.rhythm[row - len(spec.rows) :][:1]
         here = all(lead in CHEST_LEADS for lead in leads) or (chest_right and len(leads) > 1 and m.x_mm > middle)
-        if m.height_mm > 0:
+        if m.height_mm > 0 and m.score > FAINT:
             (chest if here else limb).append((m.height_mm, m.score))
     if not limb:
         limb, chest = chest, []
@@ -158,7 +159,7 @@ def _pulse_height(pulses: F64, gain: float) -> float:
 
 def _worth(scores: F64) -> F64:
     """How much a mark of a score counts: a faint one, such as the edge of a wave, next to nothing."""
-    return np.asarray(np.clip((scores - 0.3) / 0.3, 0.02, 1.0), dtype=np.float64)
+    return np.asarray(np.clip((scores - FAINT) / 0.3, 0.02, 1.0), dtype=np.float64)
 
 
 def _chest_gain(seen: Seen, chest: F64, gain: float) -> tuple[float, float] | None:
