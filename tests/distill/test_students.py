@@ -108,7 +108,7 @@ def test_training_writes_a_student_that_comes_back(tmp_path: Path) -> None:
     _pool(tmp_path)
     _targets(tmp_path / "targets.npz")
     config = StudentTrainConfig(tmp_path, tmp_path / "targets.npz", tmp_path / "run", StudentConfig(NAME, embedding=16),
-                                steps=1, batch=1, log_every=1)  # fmt: skip
+                                steps=1, batch=2, log_every=1)  # fmt: skip
     net = load_student(train_student(config, lambda line: None))
     with torch.no_grad():
         assert torch.isfinite(net(torch.zeros(1, 1, 768, 768))[1]).all()
