@@ -42,7 +42,7 @@ NOT_AN_ECG: Final = Limit("not_an_ecg", False, 0.5, "show the printed ECG: its p
 TOO_DARK: Final = Limit("too_dark", False, 50.0, "too dark: more light on the page")
 TOO_BRIGHT: Final = Limit("too_bright", True, 0.7, "too bright: less light, or tap on the page to expose for it")
 LOW_CONTRAST: Final = Limit("low_contrast", False, 22.0, "the traces are faint: more and even light, clean the lens")
-TOO_SMALL: Final = Limit("too_small", False, 2.4, "move closer: the page is too small in the picture")
+TOO_SMALL: Final = Limit("too_small", False, 2.0, "move closer: the page is too small in the picture")
 CUT_OFF: Final = Limit("cut_off", True, 0.0, "page cut off: show all of it")
 TILTED: Final = Limit("tilted", True, 1.35, "hold the camera straight above the page")
 GLARE: Final = Limit("glare", True, 0.02, "glare on the page: tilt it or turn off the flash")
@@ -70,15 +70,15 @@ def gate_frame(measures: PhotoMeasures, motion: float = 0.0) -> tuple[GateFindin
     ``motion``: how far the picture moved since the last frame, in picture widths.
     """
     m = measures
-    light = TOO_DARK.of(m.paper_level, "refuse") + _too_bright(m, "refuse")
+    light = TOO_DARK.of(m.paper_level, "refuse") + _too_bright(m)
     ecg = NOT_AN_ECG.of(m.ecg_probability, "refuse")
     if ecg:
         return light + ecg
     return (
         light
-        + _too_small(m, "refuse")
-        + _cut_off(m, "refuse")
-        + _glare(m, "refuse")
+        + _too_small(m)
+        + _cut_off(m)
+        + _glare(m)
         + TILTED.of(m.tilt, "refuse")
         + MOVING.of(motion, "refuse")
         + (BLURRED.of(m.blur_mm, "refuse") or LOW_CONTRAST.of(m.contrast, "refuse"))
@@ -86,18 +86,8 @@ def gate_frame(measures: PhotoMeasures, motion: float = 0.0) -> tuple[GateFindin
 
 
 def gate_photo(measures: PhotoMeasures) -> tuple[GateFinding, ...]:
-    """Doubts about a picture that was read, or tried to: warnings."""
-    m = measures
-    return (
-        TOO_DARK.of(m.paper_level, "warn")
-        + _too_bright(m, "warn")
-        + NOT_AN_ECG.of(m.ecg_probability, "warn")
-        + _too_small(m, "warn")
-        + _cut_off(m, "warn")
-        + _glare(m, "warn")
-        + TILTED.of(m.tilt, "warn")
-        + (BLURRED.of(m.blur_mm, "warn") or LOW_CONTRAST.of(m.contrast, "warn"))
-    )
+    """Doubts about a picture that was read, or tried to: a frame's, as warnings."""
+    return tuple(replace(f, severity="warn") for f in gate_frame(measures))
 
 
 def gate_reading(reading: Reading) -> tuple[GateFinding, ...]:
@@ -159,25 +149,25 @@ def _contradictions(einthoven: float, repeat: float, residual_mm: float) -> tupl
     return (EINTHOVEN.of(einthoven, "refuse") or EINTHOVEN_WARN.of(einthoven, "warn")) + found
 
 
-def _too_bright(m: PhotoMeasures, severity: Severity) -> tuple[GateFinding, ...]:
+def _too_bright(m: PhotoMeasures) -> tuple[GateFinding, ...]:
     """Clipped paper is common in scans: only where the print went with it."""
-    return TOO_BRIGHT.of(m.clipped_share, severity) if m.contrast < WASHED_OUT else ()
+    return TOO_BRIGHT.of(m.clipped_share, "refuse") if m.contrast < WASHED_OUT else ()
 
 
-def _too_small(m: PhotoMeasures, severity: Severity) -> tuple[GateFinding, ...]:
+def _too_small(m: PhotoMeasures) -> tuple[GateFinding, ...]:
     turn = "turn the page or the camera by 90 degrees: it fills the picture better"
-    return TOO_SMALL.of(m.px_per_mm, severity, turn if m.turn_gain > 1.25 else "")
+    return TOO_SMALL.of(m.px_per_mm, "refuse", turn if m.turn_gain > 1.25 else "")
 
 
-def _cut_off(m: PhotoMeasures, severity: Severity) -> tuple[GateFinding, ...]:
+def _cut_off(m: PhotoMeasures) -> tuple[GateFinding, ...]:
     if not m.cut:
         return ()
     advice = "page cut off on all sides: move back" if len(m.cut) > 2 else f"page cut off {_at(' and '.join(m.cut))}"
-    return CUT_OFF.of(float(len(m.cut)), severity, advice)
+    return CUT_OFF.of(float(len(m.cut)), "refuse", advice)
 
 
-def _glare(m: PhotoMeasures, severity: Severity) -> tuple[GateFinding, ...]:
-    return GLARE.of(m.glare_share, severity, f"glare {_at(m.glare_side or 'middle')}: tilt the page or move the lamp")
+def _glare(m: PhotoMeasures) -> tuple[GateFinding, ...]:
+    return GLARE.of(m.glare_share, "refuse", f"glare {_at(m.glare_side or 'middle')}: tilt the page or move the lamp")
 
 
 def _at(side: str) -> str:

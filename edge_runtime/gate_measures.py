@@ -137,7 +137,7 @@ def _touching(cells: NDArray[np.bool_], inside: NDArray[np.bool_]) -> tuple[str,
         return ()
     edges = (cells[:, columns[0]], cells[rows[0]], cells[:, columns[-1]], cells[rows[-1]])
     span = (cells.any(1).sum(), cells.any(0).sum()) * 2
-    return tuple(s for s, e, n in zip(SIDES, edges, span, strict=True) if e.sum() > max(0.35 * n, 1))
+    return tuple(s for s, e, n in zip(SIDES, edges, span, strict=True) if e.sum() > max(0.5 * n, 1))
 
 
 def _off_photo(px: F32, shape: tuple[int, ...]) -> tuple[str, ...]:
@@ -185,11 +185,11 @@ def _side(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> str:
 
 
 def _sharpness(rgb: U8, area: Area) -> tuple[float, float]:
-    """Blur in mm and contrast in levels, medians over patches of the area."""
+    """Blur in mm (NaN where nothing is printed) and contrast in levels, medians over patches of the area."""
     figures = [_patch_figures(p) for p in _patches(rgb, area)]
     figures = [f for f in figures if f is not None]
     if not figures:
-        return 0.0, 0.0
+        return float("nan"), 0.0
     blur_px, contrast = np.median(np.array(figures), axis=0)
     return float(blur_px) / min(area.px_per_mm, BLUR_PX_PER_MM), float(contrast)
 
