@@ -212,8 +212,8 @@ def _net(entry: Mapping[str, Any]) -> NetSpec:
 
 def _file(entry: Mapping[str, Any]) -> FileSpec:
     file = str(entry["file"])
-    if Path(file).name != file or file in ("", "..") or not file.isprintable():
-        raise ValueError(f"file {file!r} lies outside the bundle")
+    if Path(file).name != file or file in ("", "..") or not file.isprintable() or len(file) > 200:
+        raise ValueError(f"file {file!r} lies outside the bundle or is no name")
     return FileSpec(file, str(entry["sha256"]), int(entry["n_bytes"]), str(entry.get("precision", "")))
 
 

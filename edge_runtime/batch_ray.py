@@ -5,6 +5,8 @@ The nodes need ecgscan installed and no common folder; the dataset is written wh
 
 from __future__ import annotations
 
+import importlib
+import logging
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -46,12 +48,12 @@ def ray_results(items: Iterable[Item], task: Task, address: str, workers: int | 
     Raises ``EcgscanError`` where ray is missing or the cluster can't be reached. An actor that dies costs its file.
     """
     try:
-        import ray
+        ray: Any = importlib.import_module("ray")
     except ImportError as err:
         raise EcgscanError("--ray needs ray: pip install ray, or leave --ray away") from err
     try:
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False,
-                 logging_level="ERROR")  # fmt: skip
+                 logging_level=logging.ERROR)  # fmt: skip
     except Exception as err:
         raise EcgscanError(
             f"--ray {address}: no cluster there ({type(err).__name__}: {err}); check the address"

@@ -82,7 +82,7 @@ def as_printed(record: EcgRecord, layout: str) -> EcgRecord:
         lead = LEAD_INDEX[base_lead(printed)[0]]
         part = slice(edges[column], edges[column + span])
         mv[lead, part] = record.mv[lead, part]
-    return EcgRecord(mv, record.fs_hz, name=record.name)
+    return replace(record, mv=mv)
 
 
 def row(ref: RecordRef, layout: str) -> Row:

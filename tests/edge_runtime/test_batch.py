@@ -260,3 +260,10 @@ def test_the_same_on_a_ray_cluster(archive: Path, tmp_path: Path, monkeypatch: p
     assert [r["file"] for r in both[0]] == [r["file"] for r in both[1]]
     assert str(both[0]) == str(both[1])
     assert (tmp_path / "ray" / "files" / "ward" / "a.png.csv").exists()
+
+
+def test_without_ray_one_line(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    options = BatchOptions(tmp_path / "o", ray="auto")
+    with pytest.raises(EcgscanError, match="--ray needs ray: pip install ray"):
+        run_batch(str(archive), options, FAKE.open, "0" * 64)
