@@ -32,6 +32,7 @@ PROBE_SEEN = 0.3  # of its cells
 PROBE_OFF = (0.03, np.radians(1.5))  # log of scale and turn that are worth another view
 FIELD_OFF = (0.1, np.radians(7))  # and worth another look at the whole view
 SURE_NAMES = 6.5  # lead names seen that no page upside down shows
+ROWS_SURE = 0.8  # coherence of the rows' direction from which they don't run across
 TOLD = 1.0  # names, texts and pulses, by score, that stand in for a grid
 OTHER_SIZES = (0.6, 1.65)
 TEXT_APART_MM = 5.0
@@ -48,6 +49,7 @@ class Pose:
     ecg_probability: float
     view: View
     around_px: NDArray[np.floating]  # (n, 2) photo px: corners of the thumbnail's cells that show an ECG
+    row_coherence: float = 0.0  # how alike they see the rows' direction, either way along them
     decided: str = "page"  # "names" where only the readable lead names told the way up
 
 
@@ -107,7 +109,7 @@ def find_pose(photo: Photo, coarse: Engine) -> Pose | Unreadable:
     if along < 0:
         angle += np.pi
     view = _bounded(view_around(points, px_per_mm, angle, VIEW_MARGIN_MM))
-    return Pose(px_per_mm, angle, abs(float(along)), best, view, points)
+    return Pose(px_per_mm, angle, abs(float(along)), best, view, points, float(np.hypot(c2, s2)))
 
 
 def _bounded(view: View) -> View:
@@ -217,7 +219,7 @@ def _best_way_up(photo: Photo, pose: Pose, fine: Engine, names: Engine | None) -
     first = seen(pose)
     enough = LEGIBLE if names is not None else 1.5 if pose.coherence > 0.85 else SURE_NAMES
     ways = [first]
-    for turn in (np.pi, np.pi / 2, -np.pi / 2):
+    for turn in (np.pi,) if pose.row_coherence > ROWS_SURE else (np.pi, np.pi / 2, -np.pi / 2):
         if max(w[0] for w in ways) > enough:
             break
         view = _turned(pose.view, turn)
