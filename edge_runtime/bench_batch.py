@@ -37,7 +37,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 
 class Sparing:
-    """Reads every n-th photo, and answers the others with the last reading."""
+    """Reads every n-th photo, and answers the others with the last one that could be read."""
 
     def __init__(self, reader: Reader, every: int) -> None:
         self._reader, self._every, self._n = reader, every, 0
@@ -50,10 +50,13 @@ class Sparing:
 
     def read(self, photo: Photo, overrides: Overrides = Overrides()) -> Reading | Unreadable:  # noqa: B008
         """A reading, of this photo or of one before it."""
-        if self._last is None or self._n % self._every == 0:
-            self._last = self._reader.read(photo, overrides)
         self._n += 1
-        return self._last
+        if self._last is not None and (self._n - 1) % self._every:
+            return self._last
+        result = self._reader.read(photo, overrides)
+        if isinstance(result, Reading) or self._last is None:
+            self._last = result  # pages with signals weigh most
+        return result
 
 
 def open_sparing(every: int) -> Sparing:
