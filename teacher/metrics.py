@@ -108,7 +108,7 @@ class Probe:
         return (z @ self.weight + self.bias).numpy()
 
 
-def fit_probe(x: Floats, labels: NDArray[np.bool_], strength: float, steps: int = 100) -> Probe:
+def fit_probe(x: Floats, labels: NDArray[np.bool_], strength: float, steps: int = 60) -> Probe:
     """Logistic regressions of labels (n, classes) on features (n, d); ``strength`` weighs the squared weights' mean
     loss against the data's."""
     data = torch.as_tensor(np.asarray(x, np.float64))
@@ -130,7 +130,7 @@ def fit_probe(x: Floats, labels: NDArray[np.bool_], strength: float, steps: int 
     return Probe(mean, spread, weight.detach(), bias.detach())
 
 
-STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)
 
 
 def chosen_probe(

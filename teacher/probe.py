@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +24,7 @@ from teacher.evaluate import (
     with_prior,
 )
 from teacher.losses.soft_lead import RELATIONS, applicable
-from teacher.metrics import STRENGTHS, class_aurocs, fit_probe
+from teacher.metrics import STRENGTHS, Probe, class_aurocs, fit_probe
 from teacher.model import Teacher
 from teacher.pool import PART_SAMPLES, page_of, read_part
 from teacher.samples import on_clock
@@ -41,6 +41,7 @@ class TrainFeatures:
     features: Features
     record: NDArray[np.int64]  # (pages,) index into labels
     labels: Bools  # (records, classes)
+    fits: dict[tuple[float, int], list[tuple[str, float, Probe]]] = field(default_factory=dict)  # made once
 
 
 def training_features(one: Evaluation, net: Teacher, limit: int | None = None) -> TrainFeatures:
@@ -82,13 +83,14 @@ def linear_probe(one: Evaluation) -> list[dict[str, Any]]:
             got = (page_features(net, valid.pages), page_features(net, test.pages))
             rows += _probe_rows(one, name, condition, train, (got[0], valid), (got[1], test))
     if hasattr(one.net, "signal"):
-        rows += _signal_probe(one, labels)
+        rows += _signal_probe(one, labels, at)
     return rows
 
 
-def _signal_probe(one: Evaluation, labels: Bools) -> list[dict[str, Any]]:
+def _signal_probe(one: Evaluation, labels: Bools, shown: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """The signal encoder's own probe, on the records whose pages the others learn from."""
     refs = [r for r in held_out_refs(one.task.data, ()) if r.fold not in one.config.data.held_out]
-    records = read_refs(refs, one.task.tell)
+    records = read_refs([refs[k] for k in np.unique(shown)], one.task.tell)
     both = [on_clock(plausible(r), one.clocks.signal_hz, one.clocks.signal_samples) for r in records]
     features = signal_features(one.net, np.stack([b[0] for b in both]), np.stack([b[1] for b in both]))
     where = {r.name: k for k, r in enumerate(refs)}
@@ -109,12 +111,10 @@ def _probe_rows(
         seeds = range(one.task.seeds if share < 1 else 1)
         tried = [_probes(train, valid[0], test[0], share, seed) for seed in seeds]
         best = [max(t, key=lambda p: _valid_auroc(p, valid[1], valid_labels)) for t in tried]
-        scores = np.mean([_ranked(with_prior(b.test, test[1].shown, b.prior)) for b in best], axis=0)
         each = [float(np.nanmean(class_aurocs(with_prior(b.test, test[1].shown, b.prior), labels))) for b in best]
         found = row(one, "linear-probe", name, condition, "chosen on the validation fold",
-                   scores if len(best) > 1 else with_prior(best[0].test, test[1].shown, best[0].prior),
-                   labels, test[1], share=share, vector=best[0].vector, strength=best[0].strength,
-                   seeds=len(best), auroc_each_seed=each)  # fmt: skip
+                   with_prior(best[0].test, test[1].shown, best[0].prior), labels, test[1], share=share, vector=best[0].vector, strength=best[0].strength,
+                   seeds=len(best), auroc_each_seed=each, training_records=len(np.unique(train.record)))  # fmt: skip
         rows.append(found)
         if share == 1.0:
             merl = max(tried[0], key=lambda p: float(np.nanmean(class_aurocs(p.test, labels))))
@@ -134,27 +134,25 @@ class _Tried:
 
 def _probes(train: TrainFeatures, valid: Features, test: Features, share: float, seed: int) -> list[_Tried]:
     """Probes of all strengths on each of the encoder's vectors, fitted on a share of the training records."""
+    key = (share, seed)
+    if key not in train.fits:
+        train.fits[key] = _fits(train, share, seed)
+    return [_Tried(vector, strength, probe.scores(valid[vector]), probe.scores(test[vector]), probe.bias.numpy())
+            for vector, strength, probe in train.fits[key]]  # fmt: skip
+
+
+def _fits(train: TrainFeatures, share: float, seed: int) -> list[tuple[str, float, Probe]]:
     rng = np.random.default_rng([seed, round(1000 * share)])
     shown = np.unique(train.record)
     kept = shown if share == 1.0 else rng.choice(shown, max(len(STRENGTHS), round(share * len(shown))), replace=False)
     use = np.isin(train.record, kept)
     y = train.labels[train.record[use]]
-    out = []
-    for vector, x in train.features.items():
-        for strength in STRENGTHS:
-            probe = fit_probe(x[use], y, strength)
-            out.append(_Tried(vector, strength, probe.scores(valid[vector]), probe.scores(test[vector]),
-                              probe.bias.numpy()))  # fmt: skip
-    return out
+    return [(vector, strength, fit_probe(x[use], y, strength))
+            for vector, x in train.features.items() for strength in STRENGTHS]  # fmt: skip
 
 
 def _valid_auroc(tried: _Tried, valid: EvalSet, labels: Bools) -> float:
     return float(np.nanmean(class_aurocs(tried.valid[valid.shown], labels[valid.shown])))
-
-
-def _ranked(scores: Floats) -> Floats:
-    """Each column's ranks 0..1, so that probes of different scales can be averaged."""
-    return np.argsort(np.argsort(scores, axis=0), axis=0) / max(1, len(scores) - 1)
 
 
 # ---------------------------------------------------------------------------------------------- shift, durations, lines
