@@ -8,12 +8,14 @@ from typing import Any, Final
 
 from onnx import ModelProto
 
-from calibration.qdq import ORT, TRT, Scheme, quantise, quantised_tensors
+from calibration.qdq import COMPUTE, ORT, TRT, Scheme, quantise, quantised_tensors
 from calibration.ranges import METHODS, Feed, Histogram, histograms, limits
 from calibration.sqnr import below, node_sqnr_db
 
 # 7 bits: processors without VNNI add pairs of products in 16 bits, which 8-bit weights overflow.
 SCHEMES: Final[Mapping[str, Scheme]] = {"ort": replace(ORT, weight_bits=7), "trt": TRT}
+# Where the signed graph with everything on 8 bits costs too much: convolutions and products alone.
+NARROW: Final = replace(TRT, ops=COMPUTE)
 MIN_NODE_SQNR_DB: Final = 15.0  # a node that alone leaves less stays in float
 MOST_FLOAT: Final = 6
 SENSITIVITY_FEEDS: Final = 2
@@ -61,8 +63,9 @@ def calibrate(
 ) -> Calibration:
     """Ranges from ``feeds``; the method whose ``loss`` on held-out samples is least; float nodes by their noise.
 
-    ``measure`` gives a graph's figures, ``loss`` among them.  More nodes go back to float, noisiest first, while a
-    limit is overstepped, up to ``MOST_FLOAT``; whether that was enough is for the export's ladder to say.
+    ``measure`` gives a graph's figures, ``loss`` among them.  More nodes go back to float, noisiest first, while the
+    unsigned graph oversteps a limit, up to ``MOST_FLOAT``; where the signed one does, all but convolutions and products
+    do.  Whether that was enough is for the export's ladder to say.
     """
     seen = _histograms(model, feeds)
     figures = {"fp32": measure(model)}
@@ -84,6 +87,10 @@ def calibrate(
         keep += following
         say(f"  {over[0].figure} is over its limit: {following[0]} stays in float")
     figures["trt"] = measure(models["trt"])
+    if any(limit.excess(figures["fp32"], figures["trt"]) > 0 for limit in allowed):
+        say("  trt: sums, joins and enlarged maps stay in float")
+        models["trt"] = quantise(model, ranges, NARROW, keep)
+        figures["trt"] = measure(models["trt"])
     return Calibration(method, tuple(keep), models, figures, nodes)
 
 

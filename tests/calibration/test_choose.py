@@ -36,6 +36,20 @@ def test_nodes_go_back_to_float(net, feeds) -> None:
     assert MOST_FLOAT >= 6
 
 
+def test_the_signed_graph_may_be_the_narrow_one(net, feeds) -> None:
+    """Where anything beside convolutions and products on 8 bits costs too much."""
+
+    def measure(model) -> dict[str, float]:
+        made = {out for n in model.graph.node for out in n.output}
+        joined = any(n.op_type == "Concat" and all("_dq_" in i for i in n.input) for n in model.graph.node)
+        return {"loss": 0.0, "db": 19.0 if joined and "c" in made else 20.0}  # unsigned graphs have no Relu c
+
+    made = calibrate(net, feeds, measure, [Limit("db", 0.5)], methods=("minmax",))
+    assert made.figures["trt"]["db"] == 20
+    assert eight_bit(made.models["trt"]) == 6
+    assert not any(n.op_type == "Concat" and "_dq_" in n.input[0] for n in made.models["trt"].graph.node)
+
+
 def test_limits_know_which_way_is_worse() -> None:
     assert Limit("db", 0.3).excess({"db": 16.0}, {"db": 15.5}) > 0
     assert Limit("db", 0.3).excess({"db": 16.0}, {"db": 17.0}) < 0
