@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +20,13 @@ PROBE_PAGES = 640
 PROBE_STRENGTH = 0.1
 
 
-def ablation(one: Evaluation, steps: int) -> list[dict[str, Any]]:
+def ablation(one: Evaluation, steps: int) -> Iterator[dict[str, Any]]:
     """A row a variant: mean over seeds on clean validation pages of zero-shot and probe AUROC (the probe of fixed
     strength), error of what is drawn, and the limb leads' residual, each with the least and greatest seed."""
     variants = {"all": one.config.losses}
     variants |= {f"without {term}": replace(one.config.losses, **{term: 0.0}) for term in LOSS_TERMS}
-    return [_row(one, name, losses, steps) for name, losses in variants.items()]
+    for name, losses in variants.items():
+        yield _row(one, name, losses, steps)
 
 
 def _row(one: Evaluation, name: str, losses: LossConfig, steps: int) -> dict[str, Any]:

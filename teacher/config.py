@@ -112,9 +112,9 @@ class LossConfig:
     """The weight of each term; 0 switches it off: it is then not computed at all."""
 
     image_text: float = 1.0
-    image_signal: float = 2.0
-    gramian: float = 0.5
-    reconstruction: float = 10.0
+    image_signal: float = 1.0
+    gramian: float = 1.0
+    reconstruction: float = 1.0
     soft_lead: float = 1.0
     label_smoothing: float = 0.1
     slope_weight: float = 0.5
@@ -196,7 +196,7 @@ class TeacherConfig:
     signal: SignalConfig = SignalConfig()
     text: TextConfig = TextConfig()
     decoder: DecoderConfig = DecoderConfig()
-    losses: LossConfig = LossConfig()
+    losses: LossConfig = LossConfig(image_signal=2.0, gramian=0.5, reconstruction=10.0)
     optim: OptimConfig = OptimConfig()
     data: DataConfig = DataConfig()
 
@@ -219,7 +219,7 @@ PRESETS: Final = {
         signal=SignalConfig(kind="dbeta", weights="weights/d-beta.pt"),
         text=TextConfig(kind="medcpt", weights="weights/MedCPT-Query-Encoder"),
         decoder=DecoderConfig(width=512, layers=6, heads=8),
-        losses=LossConfig(image_signal=1.0, gramian=1.0, reconstruction=1.0),
+        losses=LossConfig(),
         optim=OptimConfig(steps=60_000, batch=64, lr=2e-4, warmup=1000, precision="bf16", save_every=500),
         data=DataConfig(sources=(), pages=800_000, synthetic_share=0.0, photo_share=0.6, long_side_px=800, variants=1),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from teacher.evaluate import EvalTask, Evaluation, zero_shot
 from teacher.probe import durations, linear_probe, lines, shift
 from teacher.tables import markdown, plot, read_rows
 
-_PROTOCOLS: Final[dict[str, Callable[[Evaluation], list[dict[str, Any]]]]] = {
+_PROTOCOLS: Final[dict[str, Callable[[Evaluation], Iterable[dict[str, Any]]]]] = {
     "zero-shot": zero_shot, "linear-probe": linear_probe, "shift": shift, "durations": durations,
     "reconstruction": lines,
 }  # fmt: skip

@@ -113,12 +113,14 @@ def _probe_rows(
         best = [max(t, key=lambda p: _valid_auroc(p, valid[1], valid_labels)) for t in tried]
         each = [float(np.nanmean(class_aurocs(with_prior(b.test, test[1].shown, b.prior), labels))) for b in best]
         found = row(one, "linear-probe", name, condition, "chosen on the validation fold",
-                   with_prior(best[0].test, test[1].shown, best[0].prior), labels, test[1], share=share, vector=best[0].vector, strength=best[0].strength,
-                   seeds=len(best), auroc_each_seed=each, training_records=len(np.unique(train.record)))  # fmt: skip
+                   with_prior(best[0].test, test[1].shown, best[0].prior), labels, test[1], share=share,
+                   vector=best[0].vector, strength=best[0].strength, seeds=len(best),
+                   auroc_each_seed=each, training_records=len(np.unique(train.record)))  # fmt: skip
         rows.append(found)
         if share == 1.0:
             merl = max(tried[0], key=lambda p: float(np.nanmean(class_aurocs(p.test, labels))))
-            rows.append(row(one, "linear-probe", name, condition, "merl: chosen on the test fold", merl.test, labels,
+            rows.append(row(one, "linear-probe", name, condition, "merl: chosen on the test fold",
+                            with_prior(merl.test, test[1].shown, merl.prior), labels,
                              test[1], share=share, vector=merl.vector, strength=merl.strength, seeds=1))  # fmt: skip
     return rows
 

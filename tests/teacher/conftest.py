@@ -17,6 +17,7 @@ from teacher.config import (
     DecoderConfig,
     ImageConfig,
     LoraConfig,
+    LossConfig,
     OptimConfig,
     SignalConfig,
     TeacherConfig,
@@ -34,6 +35,7 @@ TINY_RUN = TeacherConfig(
     ),
     signal=SignalConfig(width=16, kernels=1),
     decoder=DecoderConfig(width=16, layers=1, heads=2),
+    losses=LossConfig(),
     data=DataConfig(pages=10, long_side_px=300, photo_share=0.6, hearts=12, workers=1),
     optim=OptimConfig(steps=6, pretrain_steps=2, pretrain_batch=8, batch=4, warmup=2, save_every=2, log_every=1),
 )

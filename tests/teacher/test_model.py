@@ -37,6 +37,7 @@ TINY = TeacherConfig(
     image=ImageConfig("open_clip", "ecgscan-vit-test", 32, 64, "photo", lora=LORA),
     signal=SignalConfig(width=16, kernels=1),
     decoder=DecoderConfig(width=16, layers=1, heads=2),
+    losses=LossConfig(),
 )
 TEXT_WIDTH = 12
 

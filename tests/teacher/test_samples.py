@@ -146,7 +146,7 @@ def test_unusable_records_are_named_and_others_drawn(tiny_run, monkeypatch, capl
             return replace(heart(), name=self.name, codes=() if self.name == "mute" else ("SR",), report="")
 
     refs = [Ref("broken"), Ref("mute"), Ref("good")]
-    monkeypatch.setattr("teacher.samples.training_refs", lambda sources: refs)
+    monkeypatch.setattr("teacher.samples.training_refs", lambda *_: refs)
     source = Source(replace(tiny_run, data=replace(tiny_run.data, sources=("wfdb:x",))))
     rng = np.random.default_rng(0)
     with caplog.at_level(logging.WARNING):
