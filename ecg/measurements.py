@@ -195,7 +195,15 @@ def _missing(found: Delineation, n: int, first: int, last: int) -> str:
             return "irregular rhythm without clear P waves"
     if T_OFF in (first, last) and not np.isfinite(found.marks_s[T_OFF]):
         return "no lead shows where T ends"
+    if T_OFF in (first, last) and found.interval_s(first, last) > _following_s(found):
+        return "the next beat comes before T ends"
     return "" if found.interval_s(first, last) > 0 else "its marks contradict each other"
+
+
+def _following_s(found: Delineation) -> float:
+    """How soon the next beat, whatever its shape, follows the beats that are measured; infinite if none does."""
+    following = np.diff(found.beat_s)[found.used[:-1]]
+    return float(np.median(following)) if len(following) else float("inf")
 
 
 def bazett(qt_s: float, rr_s: float) -> float:

@@ -163,6 +163,16 @@ def test_errors_cover_about_two_thirds_of_synthetic_hearts() -> None:
     assert np.mean(inside) > 0.6
 
 
+def test_qt_ends_before_the_next_beat() -> None:
+    """In bigeminy the early beat may come before T ends: what looks like T's end then is the early beat's."""
+    _, found = found_in(3)
+    assert by_name(measured(found, 0.002))["qt"].value is not None
+    crowded = by_name(measured(replace(found, beat_s=found.beat_s * 0.3), 0.002))
+    assert crowded["qt"].reason == "not measured: the next beat comes before T ends"
+    assert crowded["qtc_bazett"].reason == crowded["qt"].reason
+    assert crowded["qrs"].value is not None
+
+
 def test_in_words() -> None:
     assert in_words(Measurement("pr", 162.4, "ms", 9.2, 5)) == "PR 162 ± 9 ms"
     assert in_words(Measurement("axis", -31.6, "deg", 0.2, 5)) == "axis -32 ± 1°"

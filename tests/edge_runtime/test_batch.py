@@ -107,14 +107,14 @@ def test_the_same_command_goes_on(archive: Path, tmp_path: Path) -> None:
 
 
 def test_killed_again_and_again_no_file_is_lost_or_twice_there(tmp_path: Path) -> None:
-    n = 150
+    n = 110
     for k in range(n):
         grey(tmp_path / "scans" / f"{k:03d}.png", 200, (200, 200))
     out, log = tmp_path / "dataset", tmp_path / "log"
     log.write_text("")
     command = [sys.executable, batch_readers.__file__, str(tmp_path / "scans"), str(out), str(log)]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(REPO), str(Path(__file__).parent)]))
-    for after in (10, 110):  # in the middle of the first part and of the second
+    for after in (10, 90):  # in the middle of the first part and of the second
         process = subprocess.Popen(command, env=environment, start_new_session=True)
         deadline = time.monotonic() + 300
         while process.poll() is None and len(log.read_text().splitlines()) < after and time.monotonic() < deadline:
