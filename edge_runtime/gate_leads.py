@@ -18,6 +18,8 @@ from edge_runtime.signals import FS_HZ, assemble
 F64 = NDArray[np.float64]
 MIN_SAMPLES: Final = round(0.5 * FS_HZ)
 MAX_LAG: Final = round(0.02 * FS_HZ)  # two prints of one lead may be 20 ms apart: half a millimetre at 25 mm/s
+MAX_ROW_LAG: Final = 12  # samples at 500 Hz, 24 ms: 0.6 mm at 25 mm/s
+ROW_LAG_STEP: Final = 3
 UNKNOWN: Final = -1.0
 
 
@@ -30,11 +32,29 @@ def contradictions(rows: tuple[RowTrace, ...], layout: PageLayout, signal: EcgSi
 
 
 def einthoven_error(signal: EcgSignal) -> float:
-    """Rms of I + III - II over the rms of the three, where all three are read; -1 where they aren't."""
+    """Rms of I + III - II over the rms of the three, where all three are read; -1 where they aren't.
+
+    At the best of a few lags of I and III: rows that the paper's bend sets some tenths of a millimetre apart in time
+    are no contradiction, while two leads taken for each other stay one.
+    """
     limb = np.asarray(signal.mv[[LEAD_INDEX[n] for n in ("I", "III", "II")]], dtype=np.float64)
-    together = np.isfinite(limb).all(axis=0)
-    if together.sum() < MIN_SAMPLES:
+    if np.isfinite(limb).all(axis=0).sum() < MIN_SAMPLES:
         return UNKNOWN
+    lags = range(-MAX_ROW_LAG, MAX_ROW_LAG + 1, ROW_LAG_STEP)
+    return min(_einthoven(np.stack([_moved(limb[0], i), _moved(limb[1], k), limb[2]])) for i in lags for k in lags)
+
+
+def _moved(x: F64, lag: int) -> F64:
+    """x (n,) ``lag`` samples later, NaN where nothing comes in."""
+    out = np.full_like(x, np.nan)
+    out[max(lag, 0) : len(x) + min(lag, 0)] = x[max(-lag, 0) : len(x) - max(lag, 0)]
+    return out
+
+
+def _einthoven(limb: F64) -> float:
+    together = np.isfinite(limb).all(axis=0)
+    if together.sum() < MIN_SAMPLES // 2:
+        return np.inf
     limb = limb[:, together] - np.median(limb[:, together], axis=1, keepdims=True)
     size = float(np.sqrt((limb**2).sum(axis=0).mean()))
     return float(np.sqrt(((limb[0] + limb[1] - limb[2]) ** 2).mean())) / max(size, 0.02)
