@@ -93,7 +93,8 @@ def sentence_cost() -> tuple[float, float]:
 
 def bench_paper(batch: int, steps: int, records: int, epochs: int, results: Path | None) -> Iterator[str]:
     """Run, tell, and append the figures to ``results``."""
-    from edge_runtime.results_log import append_result, conditions, peak_rss_mb
+    from edge_runtime.results_log import append_result, peak_rss_mb
+    from teacher.measure import taken
 
     text_s, text_flop = sentence_cost()
     yield f"a sentence of {TEXT_TOKENS} tokens in a text encoder of MedCPT's size: {text_s:.2f} s"
@@ -119,7 +120,7 @@ def bench_paper(batch: int, steps: int, records: int, epochs: int, results: Path
         "peak_flops_assumed": GPUS, "render_core_hours": cost.render_core_hours, "threads": torch.get_num_threads(),
     }  # fmt: skip
     if results is not None:
-        line = {**conditions("random", seed=0), "task": "teacher/bench", "figures": figures}
+        line = {**taken("random", 0), "task": "teacher/bench", "figures": figures}
         append_result(results, line | {"precision": "bf16" if bf16 else "fp32"})
     yield (f"{figures['parameters_m']:.0f} M parameters, {figures['trained_parameters_m']:.1f} M trained; "
            f"batch {batch}: {wall / steps:.1f} s a step ({cpu / steps:.1f} s of processor), "

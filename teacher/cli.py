@@ -41,7 +41,7 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps of the whole schedule.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=0, help="Stop after so many; --resume goes on.")] = None,
     pages: Annotated[int | None, typer.Option(min=1, help="Pages to print and photograph first.")] = None,
-    pages_from: Annotated[Path | None, typer.Option(help="Folder of rendered pages that runs share.")] = None,
+    pages_from: Annotated[Path | None, typer.Option(help="Rendered pages or shards that runs share.")] = None,
     hold_out: Annotated[list[int] | None, typer.Option(help="Folds that don't train; 9 and 10 unless named.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that render pages.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Pages a step and process.")] = None,

@@ -21,7 +21,7 @@ def measure(
     run: Path, protocols: Sequence[str], given: dict[str, Any], steps: int, results: Path | None
 ) -> Iterator[str]:
     """Run the protocols and yield a line for each figure; ``given`` are fields of ``EvalTask``."""
-    from edge_runtime.results_log import append_result, conditions
+    from edge_runtime.results_log import append_result
 
     one = Evaluation(EvalTask(run=run, **given))
     data = ", ".join(spec.partition(":")[0] for spec in one.task.data)
@@ -29,8 +29,16 @@ def measure(
         rows = ablation(one, steps) if protocol == "ablation" else _PROTOCOLS[protocol](one)
         for row in rows:
             if results is not None:
-                append_result(results, {**conditions(data, seed=one.config.optim.seed), **row})
+                append_result(results, {**taken(data, one.config.optim.seed), **row})
             yield said(row)
+
+
+def taken(data: str, seed: int) -> dict[str, Any]:
+    """The conditions of a figure, under this package's command."""
+    from edge_runtime.results_log import conditions
+
+    found = conditions(data, seed=seed)
+    return found | {"command": found["command"].replace("edge_runtime.cli", "teacher.cli", 1)}
 
 
 def said(row: dict[str, Any]) -> str:

@@ -172,14 +172,24 @@ class Pool:
     def __init__(self, folder: Path, pages: int, seed: int, text: Callable[[list[str]], Tensor] | None = None) -> None:
         self.folder, self.pages, self.seed = folder, pages, seed
         self.text = text
+        self.size = PART_SAMPLES
         self._kept: OrderedDict[int, Arrays] = OrderedDict()
+
+    def read(self, part: int) -> Arrays:
+        """A part's arrays, from disk."""
+        return read_part(part_path(self.folder, part))
+
+    @property
+    def parts(self) -> int:
+        """How many there are."""
+        return -(-self.pages // self.size)
 
     def part(self, part: int) -> Arrays:
         """A part's arrays, out of memory if it was read lately."""
         if part in self._kept:
             self._kept.move_to_end(part)
         else:
-            self._kept[part] = read_part(part_path(self.folder, part))
+            self._kept[part] = self.read(part)
             while len(self._kept) > _PARTS_TOGETHER + 1:
                 self._kept.popitem(last=False)
         return self._kept[part]
@@ -187,18 +197,18 @@ class Pool:
     def sentences(self) -> list[str]:
         """All different sentences, sorted."""
         found: set[str] = set()
-        for k in range(n_parts(self.pages)):
+        for k in range(self.parts):
             found.update(str(s) for s in self.part(k)["sentence"])
         return sorted(found)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The pages' numbers as an epoch takes them: parts shuffled, then pages within a few parts together."""
         rng = np.random.default_rng([self.seed, 1, epoch])
-        parts = rng.permutation(n_parts(self.pages))
+        parts = rng.permutation(self.parts)
         out = []
         for k in range(0, len(parts), _PARTS_TOGETHER):
             numbers = np.concatenate(
-                [np.arange(p * PART_SAMPLES, min((p + 1) * PART_SAMPLES, self.pages)) for p in parts[k : k + 8]]
+                [np.arange(p * self.size, min((p + 1) * self.size, self.pages)) for p in parts[k : k + _PARTS_TOGETHER]]
             )
             out.append(rng.permutation(numbers))
         return np.concatenate(out)
@@ -218,7 +228,7 @@ class Pool:
 
     def batch(self, numbers: NDArray[np.int64], with_pages: bool = True) -> Batch:
         """The pages of these numbers as tensors."""
-        rows = [(self.part(int(k) // PART_SAMPLES), int(k) % PART_SAMPLES) for k in numbers]
+        rows = [(self.part(int(k) // self.size), int(k) % self.size) for k in numbers]
         sentences = [str(p["sentence"][i]) for p, i in rows]
         text = self.text(sentences) if self.text else torch.zeros(len(rows), 0)
         pages = np.stack([page_of(p, i) for p, i in rows]) if with_pages else np.zeros((len(rows), 0), np.uint8)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -26,8 +28,9 @@ from teacher.evaluate import (
 from teacher.losses.soft_lead import RELATIONS, applicable
 from teacher.metrics import STRENGTHS, Probe, class_aurocs, fit_probe
 from teacher.model import Teacher
-from teacher.pool import PART_SAMPLES, page_of, read_part
+from teacher.pool import PART_SAMPLES, Arrays, page_of, read_part
 from teacher.samples import on_clock
+from teacher.tars import ShardPool, holds_shards
 from teacher.train import PAGES
 
 SHARES: Final = (0.01, 0.1, 1.0)
@@ -57,9 +60,7 @@ def _training_pages(one: Evaluation, limit: int | None) -> tuple[list[tuple[NDAr
     index = {r.name: k for k, r in enumerate(refs)}
     folder = one.task.run / PAGES
     out = []
-    parts = sorted(folder.glob("part-*.npz"))
-    for path in parts if limit is None else parts[: -(-limit // PART_SAMPLES)]:
-        arrays = read_part(path)
+    for arrays in _stored_parts(one, folder, limit):
         mine = [(i, index[str(n)]) for i, n in enumerate(arrays["record"]) if str(n) in index]
         if mine:
             out.append((np.stack([page_of(arrays, i) for i, _ in mine]), np.array([k for _, k in mine])))
@@ -68,6 +69,16 @@ def _training_pages(one: Evaluation, limit: int | None) -> tuple[list[tuple[NDAr
     names = one.classes()
     said = [r.labels["superclasses" if one.task.labels == "super" else "codes"] for r in refs]
     return out, np.array([[c in s for c in names] for s in said])
+
+
+def _stored_parts(one: Evaluation, folder: Path, limit: int | None) -> Iterator[Arrays]:
+    """The run's parts or shards, all that are there or as many as hold ``limit`` pages."""
+    if holds_shards(folder):
+        pool = ShardPool(folder, one.config)
+        yield from (pool.part(k) for k in range(pool.parts if limit is None else -(-limit // pool.size)))
+        return
+    paths = sorted(folder.glob("part-*.npz"))
+    yield from (read_part(path) for path in (paths if limit is None else paths[: -(-limit // PART_SAMPLES)]))
 
 
 def linear_probe(one: Evaluation) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ecg.errors import InputError
 from teacher.config import TeacherConfig
 from teacher.model import build_signal_encoder
-from teacher.pool import JPEG_QUALITY
+from teacher.pool import JPEG_QUALITY, Arrays, Pool
 from teacher.samples import Clocks, Sample, Source, make_sample
 
 _MANIFEST = "render.json"
@@ -127,6 +127,13 @@ def _members(number: int, sample: Sample) -> Iterator[tuple[str, bytes]]:
 
 def read_shard(path: Path) -> Iterator[dict[str, Any]]:
     """The samples of a shard: page (H, W[, 3]) RGB, mv, known, target_mv, printed, sentence, group, record."""
+    for row in _stored(path):
+        picture = cv2.imdecode(np.frombuffer(row.pop("jpeg"), np.uint8), cv2.IMREAD_UNCHANGED)
+        yield {"page": picture[..., ::-1] if picture.ndim == 3 else picture, **row}
+
+
+def _stored(path: Path) -> Iterator[dict[str, Any]]:
+    """The same with the page as it is stored, "jpeg"."""
     try:
         with tarfile.open(path) as tar:
             members = {m.name: tar.extractfile(m) for m in tar.getmembers()}
@@ -139,8 +146,32 @@ def read_shard(path: Path) -> Iterator[dict[str, Any]]:
         with np.load(io.BytesIO(data[f"{key}.npz"]), allow_pickle=False) as file:
             bits = {k: np.unpackbits(file[k], axis=-1, count=c).astype(bool) for k, c in (("known", n), ("printed", t))}
             signals: dict[str, NDArray[Any]] = {k: file[k].astype(np.float32) for k in ("mv", "target_mv")}
-        picture = cv2.imdecode(np.frombuffer(data[f"{key}.jpg"], np.uint8), cv2.IMREAD_UNCHANGED)
-        yield {"page": picture[..., ::-1] if picture.ndim == 3 else picture, **signals, **bits, **said}
+        yield {"jpeg": data[f"{key}.jpg"], **signals, **bits, **said}
+
+
+class ShardPool(Pool):
+    """Batches out of a folder of shards that ``render_shards`` wrote for this configuration."""
+
+    def __init__(self, folder: Path, config: TeacherConfig) -> None:
+        super().__init__(folder, config.data.pages, config.optim.draw_seed)
+        size = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["shard_pages"]
+        _claim(ShardTask(config, str(folder), size, _clocks(config)), folder)
+        self.size = size
+        if lacking := [k for k in range(self.parts) if not shard_path(folder, k).exists()]:
+            raise InputError(f"{folder}: {len(lacking)} of {self.parts} shards are missing; run ecgscan-teacher render")
+
+    def read(self, part: int) -> Arrays:
+        """A shard's arrays, as a part has them."""
+        rows = list(_stored(shard_path(self.folder, part)))
+        out: Arrays = {k: np.stack([r[k] for r in rows]) for k in ("mv", "known", "target_mv", "printed")}
+        jpegs = [np.frombuffer(r["jpeg"], np.uint8) for r in rows]
+        out |= {"jpeg": np.concatenate(jpegs), "jpeg_end": np.cumsum([len(j) for j in jpegs])}
+        return out | {k: np.array([r[k] for r in rows]) for k in ("sentence", "group", "record")}
+
+
+def holds_shards(folder: Path) -> bool:
+    """Whether a folder of pages is one of shards."""
+    return (folder / _MANIFEST).exists()
 
 
 def _worker(task: ShardTask, todo: list[int]) -> None:

@@ -30,6 +30,7 @@ from teacher.pool import Pool, render_parts
 from teacher.pretrain import TrainingError, pretrain_signal, warm_cosine
 from teacher.report import Report, forget_after
 from teacher.samples import Clocks, Source
+from teacher.tars import ShardPool, holds_shards
 
 Numbers = NDArray[np.int64]
 CONFIG, PAGES, TEXT, SIGNAL, TEACHER = "config.json", "pages", "text.npz", "signal.safetensors", "teacher.safetensors"
@@ -121,12 +122,15 @@ def _prepared(
     """The trained signal encoder and the pages with their sentences: made by the main process, read by all."""
     config, main = task.config, accelerator.is_main_process
     folder = task.out / PAGES
-    pool = Pool(folder, config.data.pages, config.optim.draw_seed)
+    if main and task.pages_from is not None and not folder.exists():
+        folder.symlink_to(task.pages_from.resolve(), target_is_directory=True)
+    accelerator.wait_for_everyone()
+    shards = holds_shards(folder)
+    pool = ShardPool(folder, config) if shards else Pool(folder, config.data.pages, config.optim.draw_seed)
     if main:
-        if task.pages_from is not None and not folder.exists():
-            folder.symlink_to(task.pages_from.resolve(), target_is_directory=True)
         clocks = Clocks(signal.fs_hz, signal.n_samples, config.decoder.fs_hz, config.decoder.n_samples)
-        render_parts(folder, config, clocks, lambda done, of: report.progress("pages", done, of))
+        if not shards:
+            render_parts(folder, config, clocks, lambda done, of: report.progress("pages", done, of))
         if not (task.out / TEXT).exists():
             sentences = pool.sentences()
             report.note(f"embedding {len(sentences)} sentences")

@@ -14,7 +14,8 @@ from teacher import tars
 from teacher.bench import estimate
 from teacher.config import TeacherConfig
 from teacher.samples import Source, make_sample
-from teacher.tars import read_shard, render_shards, shard_path
+from teacher.tars import ShardPool, read_shard, render_shards, shard_path
+from teacher.train import Task, train
 
 
 def test_shards(tiny_run: TeacherConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clocks) -> None:
@@ -48,6 +49,19 @@ def test_shards(tiny_run: TeacherConfig, tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(KeyboardInterrupt):
         render_shards(config, tmp_path, 2, 1)
     assert not shard_path(tmp_path, 2).exists()  # whole or not at all
+
+
+@pytest.mark.usefixtures("named_text")
+def test_shards_train(tiny_run: TeacherConfig, tmp_path: Path) -> None:
+    config = replace(tiny_run, data=replace(tiny_run.data, pages=5), optim=replace(tiny_run.optim, steps=1))
+    render_shards(config, tmp_path / "shards", 2, 1)
+    done = train(Task(config, tmp_path / "run", pages_from=tmp_path / "shards"))
+    assert done.name == "teacher.safetensors"
+    batch = ShardPool(tmp_path / "shards", config).batch(np.array([4, 1]))
+    assert batch.pages.shape == (2, 3, 32, 64)
+    shard_path(tmp_path / "shards", 1).unlink()
+    with pytest.raises(InputError, match="1 of 3 shards are missing"):
+        ShardPool(tmp_path / "shards", config)
 
 
 def test_a_broken_shard_is_named(tmp_path: Path) -> None:
