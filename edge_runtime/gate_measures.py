@@ -230,9 +230,11 @@ def _patch_figures(grey: U8) -> tuple[float, float] | None:
     for dx, dy in ((1, 0), (0, 1)):
         a, b = (np.abs(cv2.Sobel(v, cv2.CV_32F, dx, dy)) for v in (fine, wide))
         steep = a >= max(float(np.percentile(a, 97)), 1e-3)
+        if not steep.any():  # nothing but lines along this direction
+            continue
         ratio = float(np.clip(np.median(a[steep] / np.maximum(b[steep], 1e-3)), 1.02, (WIDE_PX / FINE_PX) ** 2))
         sigma.append(np.sqrt((WIDE_PX**2 - ratio * FINE_PX**2) / (ratio - 1.0)))
-    return float(max(sigma)), contrast
+    return (float(max(sigma)), contrast) if sigma else None
 
 
 def _tilt(area: Area) -> float:

@@ -128,6 +128,14 @@ def test_blur_grows_with_the_lens_out_of_focus() -> None:
     assert blurs[2] > 0.55
 
 
+def test_lines_of_one_direction_have_a_blur_too() -> None:
+    rgb = np.full((1000, 1700, 3), 200, np.uint8)
+    rgb[::12] = 60
+    area, _ = middle_area(rgb)
+    assert np.isfinite(measure(Photo(rgb), area).blur_mm)
+    assert np.isnan(measure(Photo(np.full_like(rgb, 200)), area).blur_mm)
+
+
 def test_glare_is_found_with_its_side() -> None:
     rgb = grid_photo()
     area, _ = middle_area(rgb)
