@@ -118,7 +118,8 @@ class Evaluation:
 def random_teacher(config: TeacherConfig, trained: Teacher) -> Teacher:
     """The same architecture with fresh weights (and the same frozen signal encoder)."""
     torch.manual_seed(config.optim.seed + 1)
-    text_width = trained.text_projection[0].normalized_shape[0] if hasattr(trained, "text_projection") else 1
+    head: Any = getattr(trained, "text_projection", None)
+    text_width = 1 if head is None else head[0].normalized_shape[0]
     signal: Any = trained.signal.encoder if hasattr(trained, "signal") else None
     return Teacher(config, signal, text_width).eval()
 
@@ -165,7 +166,7 @@ def zero_shot(one: Evaluation) -> list[dict[str, Any]]:
     for name, net, condition, features, data in _encoders(one, "test"):
         labels = one.labels(data)
         for column, merl in (("own prompts", False), ("merl: plain names as prompts", True)):
-            scores = features["shared"] @ one.class_vectors(net, merl).T
+            scores: Floats = features["shared"] @ one.class_vectors(net, merl).T
             scores = with_prior(scores, data.shown, np.median(scores[data.shown], axis=0))
             rows.append(row(one, "zero-shot", name, condition, column, scores, labels, data))
     return rows

@@ -95,9 +95,9 @@ def _worn(rgb: U8, rng: Rng) -> U8:
         light = float(rng.uniform(0.6, 1.0))
         out = cv2.addWeighted(out, light, out, 0.0, float(rng.uniform(-10, 40)) * (1 - light))
     if (strength := float(rng.uniform(-6, 12))) > 0:
-        noise = np.empty((out.shape[0], out.shape[1]), np.int16)
+        noise = np.empty(out.shape[:2], np.int16)
         cv2.setRNGSeed(int(rng.integers(2**31)))
-        cv2.randn(noise, 0, strength)
+        cv2.randn(noise, np.zeros(1), np.full(1, strength))
         out = np.clip(out.astype(np.int16) + noise[..., None], 0, 255).astype(np.uint8)
     if rng.random() < 0.6:
         quality = int(rng.integers(30, 95))

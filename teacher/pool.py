@@ -247,7 +247,7 @@ class Pool:
 def page_of(part: Arrays, i: int) -> NDArray[np.uint8]:
     """The i-th page of a part, (C, H, W)."""
     start = int(part["jpeg_end"][i - 1]) if i else 0
-    stored = cv2.imdecode(part["jpeg"][start : int(part["jpeg_end"][i])], cv2.IMREAD_UNCHANGED)
+    stored: Any = cv2.imdecode(part["jpeg"][start : int(part["jpeg_end"][i])], cv2.IMREAD_UNCHANGED)
     if stored.ndim == 2:
         return np.asarray(stored, np.uint8)[None]
     return np.ascontiguousarray(np.asarray(stored, np.uint8)[..., ::-1].transpose(2, 0, 1))

@@ -128,7 +128,7 @@ def _members(number: int, sample: Sample) -> Iterator[tuple[str, bytes]]:
 def read_shard(path: Path) -> Iterator[dict[str, Any]]:
     """The samples of a shard: page (H, W[, 3]) RGB, mv, known, target_mv, printed, sentence, group, record."""
     for row in _stored(path):
-        picture = cv2.imdecode(np.frombuffer(row.pop("jpeg"), np.uint8), cv2.IMREAD_UNCHANGED)
+        picture: Any = cv2.imdecode(np.frombuffer(row.pop("jpeg"), np.uint8), cv2.IMREAD_UNCHANGED)
         yield {"page": picture[..., ::-1] if picture.ndim == 3 else picture, **row}
 
 
