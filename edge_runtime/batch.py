@@ -164,6 +164,15 @@ def summary(counts: Counter[str], out: Path) -> str:
     return f"{sum(counts.values())} files: {said} -> {out}" + (f" (why: {out / 'errors.csv'})" if failed else "")
 
 
+def open_reader(bundle: Path | None, engine: str) -> PhotoReader:
+    """A worker's reader: one thread, for there is a worker a core; embeddings are kept where the bundle gives them."""
+    from edge_runtime.reader import Reader
+
+    reader = Reader.open(bundle, threads=1, engine=engine)
+    reader.keep_embedding = True
+    return reader
+
+
 def bundle_hash(bundle: Path | None) -> str:
     """The hash of the bundle that will read; raises ``BundleError``."""
     from edge_runtime.reader import SHIPPED

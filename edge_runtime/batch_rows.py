@@ -42,7 +42,8 @@ def schema() -> Any:
              ("start_s", real), ("gain_mm_per_mv", real), ("confidence", real)]  # fmt: skip
     figure = [("name", text), ("value", real), ("text", text), ("unit", text), ("error", real), ("n_beats", small),
               ("reason", text)]  # fmt: skip
-    finding = [("code", text), ("name", text), ("probability", real), ("decision", text)]
+    finding = [("code", text), ("name", text), ("probability", real), ("zero_shot", real), ("decision", text),
+               ("why", text)]  # fmt: skip
     doubt = [("code", text), ("advice", text), ("value", real), ("threshold", real), ("severity", text)]
     return pa.schema([
         ("file", text), ("page", small), ("status", text), ("stage", text), ("reason", text), ("message", text),
@@ -109,18 +110,17 @@ def _figures(reading: Reading) -> dict[str, Any]:
         figure = _fields(m, ("name", "unit", "error", "n_beats", "reason"))
         figure["value"] = float(m.value) if isinstance(m.value, int | float) else None
         figures.append(figure | {"text": m.value if isinstance(m.value, str) else None})
-    embedding = getattr(reading, "embedding", None)
-    findings = getattr(reading, "findings", None) or ()
+    said = ("code", "name", "probability", "zero_shot", "decision", "why")
     return {
         "quality": _numbers(reading.quality),
         "measurements": figures,
-        "findings": [_fields(f, ("code", "name", "probability", "decision")) for f in findings],
-        "embedding": None if embedding is None else np.asarray(embedding, np.float32).ravel(),
+        "findings": [_fields(f, said) for f in reading.findings],
+        "embedding": None if reading.embedding is None else np.asarray(reading.embedding, np.float32).ravel(),
     }
 
 
 def _fields(value: Any, names: Sequence[str]) -> dict[str, Any]:
-    return {name: getattr(value, name, None) for name in names}
+    return {name: getattr(value, name) for name in names}
 
 
 def _numbers(values: Mapping[str, float]) -> list[tuple[str, float]]:

@@ -188,11 +188,10 @@ def batch(
     try:
         with one_line_errors():
             from edge_runtime import batch as archive
-            from edge_runtime.reader import Reader
 
             options = archive.BatchOptions(out, workers, tuple(formats or ()), overrides, keep_header, ray)
             archive.check_formats(options.formats)
-            open_reader = partial(Reader.open, bundle, threads=1, engine=engine.value)
+            open_reader = partial(archive.open_reader, bundle, engine.value)
             counts = archive.run_batch(source, options, open_reader, archive.bundle_hash(bundle), _note)
             typer.echo(archive.summary(counts, out))
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +21,15 @@ import pytest
 from PIL import Image
 
 from ecg.errors import EcgscanError, InputError
+from ecg.findings import Finding
 from ecg.leads import LEADS
-from ecg.page import Overrides
+from ecg.measurements import Measurement
+from ecg.page import GateFinding, Overrides, Photo
 
 pq = pytest.importorskip("pyarrow.parquet", reason="pip install 'ecgscan[archive]'")
 
 from edge_runtime.batch import BatchOptions, in_time, list_items, run_batch  # noqa: E402
+from edge_runtime.batch_rows import packed, page_row, unpacked  # noqa: E402
 from edge_runtime.batch_store import Dataset  # noqa: E402
 from edge_runtime.batch_work import Item, Task, checked_formats, read_file, results  # noqa: E402
 
@@ -141,9 +145,7 @@ def test_a_file_that_kills_or_stops_its_reader_costs_itself_alone(tmp_path: Path
     items = [Item(name, grey(tmp_path / f"{name}.png", level)) for name, level in levels.items()]
     out = {r.file: r.rows for r in results(items, Task(batch_readers.HardReader.open), 1, timeout_s=8.0)}
     assert set(out) == set(levels)
-    from edge_runtime.batch_rows import unpacked
-
-    got = {file: unpacked(packed).to_pylist()[0] for file, packed in out.items()}
+    got = {file: unpacked(found).to_pylist()[0] for file, found in out.items()}
     assert {file: row["reason"] for file, row in got.items() if row["status"] != "read"} == {
         "deadly": "process_died", "slow": "timeout",
     }  # fmt: skip
@@ -190,8 +192,6 @@ def test_an_export_that_fails_leaves_the_reading(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("edge_runtime.batch_work.export", refuse)
     item = Item("a.png", grey(tmp_path / "a.png", 200))
     (part,) = read_file(item, FAKE(), Task(FAKE.open, Overrides(), ("edf",)))
-    from edge_runtime.batch_rows import unpacked
-
     row = unpacked(part.rows).to_pylist()[0]
     assert (row["status"], row["message"], part.outputs) == ("read", "too long for it", [])
 
@@ -209,6 +209,25 @@ def test_pictures_of_an_archive_blank_the_header_too(tmp_path: Path, page_rgb: n
         return bool((np.abs(seen - (255, 0, 255)).sum(axis=2) < 40).any())
 
     assert (shown(False), shown(True)) == (False, True)
+
+
+def test_rows_hold_findings_embedding_and_measurements() -> None:
+    reading = replace(
+        fake_reader.reading_for((300, 400, 3), Overrides()),
+        findings=(Finding("AFIB", "atrial fibrillation", 0.91, None, "present"),),
+        embedding=np.arange(4, dtype=np.float32),
+        measurements=(Measurement("pr", 160.0, "ms", 9.0, 5), Measurement("rhythm", "regular", "", None, 9)),
+        gate=(GateFinding("glare", "glare on the right", 0.2, 0.1, "warn"),),
+    )
+    row = page_row(reading, Photo(np.zeros((300, 400, 3), np.uint8), "a.png"), "a.png", 10, "f" * 64)
+    (got,) = unpacked([packed(row)]).to_pylist()
+    assert got["embedding"] == [0, 1, 2, 3]
+    assert got["findings"] == [{"code": "AFIB", "name": "atrial fibrillation", "probability": 0.91, "zero_shot": None,
+                                "decision": "present", "why": ""}]  # fmt: skip
+    assert [(m["name"], m["value"], m["text"], m["error"]) for m in got["measurements"]] == [
+        ("pr", 160, None, 9), ("rhythm", None, "regular", None),
+    ]  # fmt: skip
+    assert got["gate"][0]["advice"] == "glare on the right"
 
 
 def test_formats_and_times() -> None:
