@@ -99,6 +99,27 @@ def _synth(line: Line) -> str:
     return _row("`python -m edge_runtime.bench synth`", result, line)
 
 
+def _measurements(line: Line) -> str:
+    f = line["figures"]
+    result = (
+        f"median error: heart rate {_n(f['heart_rate_bpm'])} bpm, P {_n(f['p_duration_ms'])} ms, "
+        f"PR {_n(f['pr_ms'])} ms, QRS {_n(f['qrs_ms'])} ms, QT {_n(f['qt_ms'])} ms"
+    )
+    if "qt_measured" in f:
+        result += f"; QRS of {_n(100 * f['qrs_measured'], 0)} %, PR of {_n(100 * f['pr_measured'], 0)} % measured"
+    return _row(f"cardiologists' marks: {line['data']}", result, line)
+
+
+def _archive(line: Line) -> str:
+    f = line["figures"]
+    result = (
+        f"{_n(f['pages_per_s'])} files a second around the nets, {line['workers']} workers; memory of the parent "
+        f"{_n(f['parent_rss_mb'], 0)} MB, of the workers {_n(f['workers_rss_mb'], 0)} MB at the end, "
+        f"{_n(f['parent_growth_pct'])} % and {_n(f['workers_growth_pct'])} % more than after a quarter"
+    )
+    return _row(f"`batch`: {line['data']}", result, line)
+
+
 def _n(value: float | None, digits: int = 1) -> str:
     return "?" if value is None else f"{value:.{digits}f}"
 
@@ -111,4 +132,8 @@ _ROWS: Final[dict[str, Callable[[Line], str]]] = {
     "rendered/refusals": _refusals,
     "bench/photo": _photo,
     "bench/synth": _synth,
+    "measurements/ludb": _measurements,
+    "measurements/ludb-printed": _measurements,
+    "measurements/ludb-photographed": _measurements,
+    "bench/batch": _archive,
 }
