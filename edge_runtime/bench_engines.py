@@ -1,8 +1,9 @@
 """``python -m edge_runtime.bench_engines``: every net in float and on 8 bits, in each engine that is installed; a whole
 photo; and what 8 bits cost on photos whose signals are known.
 
-Takes a bundle that holds both (``ecgscan-export --precision both``).  Runs are interleaved, so that whatever else the
-machine does falls on all alike; beside medians stands the least, which it disturbs least, and the processor's own time.
+Takes two bundles of the same nets (``ecgscan-export --precision int8`` and ``fp32``).  Runs are interleaved, so that
+whatever else the machine does falls on all alike; beside medians stand the least, which it disturbs least, and the
+processor's own time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib.util
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -24,9 +26,10 @@ from ecg.errors import InputError
 from ecg.page import F32, Reading
 from edge_runtime.cli import one_line_errors
 from edge_runtime.engines import open_engine
+from edge_runtime.engines.base import Engine
 from edge_runtime.evaluate import ResultsOption
 from edge_runtime.evaluation import figures, paired_rows
-from edge_runtime.reader import Reader
+from edge_runtime.reader import MARK_READER, SHIPPED, Reader
 from edge_runtime.results_log import append_result, conditions, tidy
 
 FLOAT: Final = ("onnx",)
@@ -39,7 +42,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def main(
-    bundle: Annotated[Path, typer.Option(help="A bundle with files in float and on 8 bits.")] = Path("runs/bundle"),
+    bundle: Annotated[Path | None, typer.Option(help="The 8-bit bundle instead of the shipped one.")] = None,
+    fp32: Annotated[
+        Path | None, typer.Option("--float", help="The same nets in float; not needed where --bundle holds both.")
+    ] = None,
     photos: Annotated[Path | None, typer.Option(help="Folder with photos.csv and WFDB records: accuracy.")] = None,
     runs: Annotated[int, typer.Option(help="Runs of each net in each way; 0: accuracy only.")] = 15,
     photo_runs: Annotated[int, typer.Option(help="Readings of the 12 MP photo in each way; 0 leaves it out.")] = 3,
@@ -48,12 +54,12 @@ def main(
 ) -> None:
     """Latency of nets, of a whole photo, and decibels, fp32 against int8."""
     with one_line_errors():
-        made = load_bundle(bundle)
-        both = [net for net, spec in made.nets.items() if {"onnx", "ort", "trt"} <= set(spec.files)]
+        made = Pair(load_bundle(bundle or SHIPPED), load_bundle(fp32 or bundle or SHIPPED))
+        both = made.nets()
         if not set(READER_NETS) <= set(both):
-            raise InputError(f"{bundle}: holds both precisions of {', '.join(both) or 'no net'} only; export with "
-                             "--precision both")  # fmt: skip
-        line = conditions("random inputs of each net's usual size", seed=SEED, bundle=made.info)
+            todo = "name a bundle of ecgscan-export --precision fp32 with --float"
+            raise InputError(f"{made.fp32.info.path}: has {', '.join(both) or 'no net'} in float; {todo}")
+        line = conditions("random inputs of each net's usual size", seed=SEED, bundle=made.int8.info)
         out = {"task": "engines", **line, "engines": versions(), "figures": {}}
         for n in () if not runs else threads or (1, 2):
             out["figures"][f"threads_{n}"] = {net: net_latency(made, net, n, runs) for net in both}
@@ -67,6 +73,24 @@ def main(
                 typer.echo(f"{way:14s} {told}")
         if results:
             append_result(results, out)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same nets on 8 bits and in float."""
+
+    int8: ModelBundle
+    fp32: ModelBundle
+
+    def nets(self) -> list[str]:
+        """Those that are there in both."""
+        in_float = {name for name, spec in self.fp32.nets.items() if "onnx" in spec.files}
+        return [name for name, spec in self.int8.nets.items() if {"ort", "trt"} <= set(spec.files) and name in in_float]
+
+    def open(self, net: str, way: str, threads: int | None) -> Engine:
+        """A net in one of the ``ways``."""
+        engine, kinds = ways()[way]
+        return open_engine(self.fp32 if kinds == FLOAT else self.int8, net, engine, threads=threads, kinds=kinds)
 
 
 def ways() -> Ways:
@@ -85,15 +109,15 @@ def versions() -> dict[str, str]:
     return out
 
 
-def net_latency(bundle: ModelBundle, net: str, threads: int, runs: int) -> dict[str, dict[str, float]]:
+def net_latency(bundle: Pair, net: str, threads: int, runs: int) -> dict[str, dict[str, float]]:
     """Milliseconds of one net in each way: medians, least, processor time; and times faster than the same in float."""
-    spec = bundle.nets[net]
+    spec = bundle.int8.nets[net]
     rng = np.random.default_rng(SEED)
     feed: dict[str, F32] = {}
     for t in spec.inputs:
         shape = [spec.sizes[d][1] if isinstance(d, str) else d for d in t.shape]
         feed[t.name] = rng.integers(0, 256, shape).astype(np.float32) if t.layout == "NCHW" else _normal(rng, shape)
-    loaded = {w: open_engine(bundle, net, e, threads=threads, kinds=k) for w, (e, k) in ways().items()}
+    loaded = {way: bundle.open(net, way, threads) for way in ways()}
     return interleaved({w: partial(engine, feed) for w, engine in loaded.items()}, runs)
 
 
@@ -101,7 +125,7 @@ def _normal(rng: np.random.Generator, shape: list[int]) -> F32:
     return rng.normal(0, 1, shape).astype(np.float32)
 
 
-def photo_latency(bundle: ModelBundle, threads: int, runs: int) -> dict[str, dict[str, float]]:
+def photo_latency(bundle: Pair, threads: int, runs: int) -> dict[str, dict[str, float]]:
     """The same of reading one rendered 12 MP photo, which is loaded already."""
     from edge_runtime.bench import _in_a_process, render_photo
     from edge_runtime.images import load_photos
@@ -116,11 +140,11 @@ def photo_latency(bundle: ModelBundle, threads: int, runs: int) -> dict[str, dic
     return interleaved({w: partial(reader.read, photo) for w, reader in readers.items()}, runs)
 
 
-def _reader(bundle: ModelBundle, way: str, threads: int | None) -> Reader:
+def _reader(bundle: Pair, way: str, threads: int | None) -> Reader:
     """Without the findings, which are as fast in every way."""
-    engine, kinds = ways()[way]
-    coarse, fine, decoder = (open_engine(bundle, n, engine, threads=threads, kinds=kinds) for n in READER_NETS)
-    return Reader(bundle.info, coarse, fine, decoder)
+    coarse, fine, decoder = (bundle.open(n, way, threads) for n in READER_NETS)
+    names = bundle.open(MARK_READER, way, threads) if MARK_READER in bundle.nets() else None
+    return Reader(bundle.int8.info, coarse, fine, decoder, names=names)
 
 
 def interleaved(work: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, dict[str, float]]:
@@ -150,7 +174,7 @@ def interleaved(work: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, d
     return out
 
 
-def accuracy(bundle: ModelBundle, photos: Path) -> dict[str, dict[str, Any]]:
+def accuracy(bundle: Pair, photos: Path) -> dict[str, dict[str, Any]]:
     """The reader's figures on photos with known signals, in float and on 8 bits."""
     return {w: figures(list(paired_rows(_reader(bundle, w, None), photos, None))) for w in ("ort fp32", "ort int8")}
 
