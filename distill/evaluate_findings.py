@@ -15,10 +15,10 @@ import typer
 from numpy.typing import NDArray
 
 from calibration.confidence_metrics import auroc, bootstrap, brier, calibration_error, macro_auroc, reliability
-from distill.readings import QUALITY, Readings, load_readings
 from ecg.bundle import ModelBundle, load_bundle
 from ecg.errors import BundleError, EcgscanError
 from ecg.findings import FINDINGS, SUPERCLASSES, finding_labels
+from ecg.readings import QUALITY, Readings, load_readings
 from ecg.signal_input import signal_input
 from edge_runtime.engines import open_engine
 from edge_runtime.findings import FINDINGS_KEY, FINDINGS_NET, Prompts, Rules, probability, prompts_of, rules_of, told_by

@@ -15,12 +15,12 @@ import torch
 
 from calibration.confidence import fitted_rules
 from calibration.confidence_metrics import calibration_error, macro_auroc
-from distill.readings import QUALITY, Readings, load_readings
 from distill.signal_path import SignalNetConfig, load_signal_net
 from distill.signal_path_train import SignalTrainConfig, predict, train_signal_path
 from distill.text_space import TextSpace, load_space, minilm_space, prompt_table, read_prompts, save_space, with_prompts
 from ecg.errors import InputError
 from ecg.findings import SUPERCLASSES, finding_labels
+from ecg.readings import QUALITY, Readings, load_readings
 from edge_runtime.findings import FINDINGS_KEY
 
 TRAINING_FOLDS = (1, 2, 3, 4, 5, 6, 7)

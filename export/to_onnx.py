@@ -16,7 +16,6 @@ from calibration.choose import Limit
 from calibration.confidence_metrics import auroc
 from distill import heldout
 from distill.mark_train import load_marks
-from distill.readings import Readings, load_readings
 from distill.signal_path import EXAMPLE_SHAPE, load_signal_net
 from distill.train import load_net
 from ecg.bundle import DataSource, TensorSpec
@@ -38,6 +37,7 @@ from ecg.marks import (
     STRIP_COLUMNS,
     STRIP_ROWS,
 )
+from ecg.readings import Readings, load_readings
 from ecg.signal_input import signal_input
 from export.jobs import Feed, JobSource, NetJob
 

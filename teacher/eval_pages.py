@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ecg.errors import InputError, RecordError
 from ecg.page import U8
+from ecg.readings import load_readings
 from ecg.records import EcgRecord, RecordRef, list_records, with_plausible_gain
 from ecg.synth.camera import photograph
 from ecg.synth.printer import random_page
@@ -118,8 +119,6 @@ def eval_set(
 
 def read_by_edge(readings: Path, records: Sequence[EcgRecord], condition: str, clocks: Clocks) -> EvalSet:
     """Pages that the shipped reader made of photos or prints of these records (``ecgscan-distill readings``)."""
-    from distill.readings import load_readings
-
     found = load_readings(readings)
     at = {(str(n), str(c)): k for k, (n, c) in enumerate(zip(found.record, found.condition, strict=True))}
     there = [r for r in records if (r.name, condition) in at]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from distill.findings_run import calibrated, write_prompts
-from distill.readings import Readings, gather, load_readings, printed, reading_arrays, whole_page_shot
+from distill.readings import gather, printed, reading_arrays, whole_page_shot
 from distill.signal_path import EXAMPLE_SHAPE, SignalNet, SignalNetConfig, load_signal_net
 from distill.signal_path_data import Signals, as_read, layout_mask, load_signals, random_mask, save_signals, signals_of
 from distill.signal_path_train import (
@@ -23,6 +23,7 @@ from ecg.errors import InputError
 from ecg.findings import FINDING_CODES, FINDINGS, SUPERCLASSES
 from ecg.layouts import LAYOUTS
 from ecg.page import Unreadable
+from ecg.readings import Readings, load_readings
 from ecg.records import EcgRecord
 from ecg.synth.heart import beat, random_heart
 
