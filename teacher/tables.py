@@ -10,6 +10,7 @@ from typing import Any
 from ecg.errors import InputError
 
 Row = dict[str, Any]
+_TAKEN = ("task", "date", "command", "data", "device", "cores", "bundle", "ecgscan", "commit")  # how, not what
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -35,20 +36,30 @@ def markdown(rows: Sequence[Row]) -> str:
         out += [f"### {task}", ""]
         if "auroc" in mine[0]:
             out += ["| encoder | condition | column | AUROC (95 %) | records | refused |", "|---|---|---|---|---|---|"]
-            out += [f"| {r['encoder']}{_more(r)} | {r['condition']}, {r['sheet']} | {r['column']} | "
+            out += [f"| {r['encoder']}{_more(r)} | {r['condition']}{_sheet(r)} | {r['column']} | "
                     f"{_interval(r['auroc'])} | {r['records']} | {r['refused']} |" for r in mine]  # fmt: skip
         else:
-            names = [k for k, v in mine[0].items() if isinstance(v, int | float | str) and k not in ("task", "commit")]
+            mine = [r | r.get("figures", {}) for r in mine]
+            names = [k for k, v in mine[0].items() if isinstance(v, int | float | str) and k not in _TAKEN]
             out += ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-            out += ["| " + " | ".join(str(r.get(k, "")) for k in names) + " |" for r in mine]
+            out += ["| " + " | ".join(_short(r.get(k, "")) for k in names) + " |" for r in mine]
         out.append("")
     return "\n".join(out)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _more(row: Row) -> str:
     said = [f"{100 * row['share']:g} % of labels"] if "share" in row else []
     said += [f"{k} {row[k]}" for k in ("to", "seconds_a_lead", "variant") if k in row]
     return f" ({', '.join(said)})" if said else ""
+
+
+def _sheet(row: Row) -> str:
+    """How a photo's sheet was found; prints and signals need none."""
+    return f" ({row['sheet']})" if row["condition"] == "photo" else ""
 
 
 def _interval(value: Sequence[float | None]) -> str:
