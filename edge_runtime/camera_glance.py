@@ -100,6 +100,6 @@ def _motion(before: F32, now: F32) -> float:
     """How far the picture moved, in picture widths, by phase correlation (Kuglin and Hines 1975)."""
     window = cv2.createHanningWindow((now.shape[1], now.shape[0]), cv2.CV_32F)
     (dx, dy), response = cv2.phaseCorrelate(before, now, window)
-    shift = float(np.hypot(dx, dy)) / now.shape[1]
+    shift: float = float(np.hypot(dx, dy)) / now.shape[1]
     unlike = response < 0.05 and float(np.abs(before - now).mean()) > 2.0
-    return max(shift, UNSURE_MOTION) if unlike else shift
+    return float(max(shift, UNSURE_MOTION)) if unlike else shift
