@@ -34,7 +34,7 @@ def results_block(results: Path) -> str:
     newest: dict[str, Line] = {}
     for path in sorted(results.glob("*.jsonl")):
         for line in read_results(path):
-            task = str(line.get("task", ""))
+            task = _task(line)
             if task and str(line.get("date", "")) >= str(newest.get(task, {}).get("date", "")):
                 newest[task] = line
     rows = [text(newest[task]) for task, text in _ROWS.items() if task in newest]
@@ -42,6 +42,18 @@ def results_block(results: Path) -> str:
         return "No measurement is committed yet."
     head = "| measured on | result | device | nets, commit |\n|---|---|---|---|"
     return "\n".join([head, *rows])
+
+
+def _task(line: Line) -> str:
+    """What a line measures: tasks of one name that differ in data or encoder apart."""
+    if line.get("what") == "findings":
+        return f"findings/{line['data']}/{line['condition']}"
+    task = str(line.get("task", ""))
+    if task in ("teacher/zero-shot", "teacher/linear-probe"):
+        usual = line.get("column") in ("own prompts", "chosen on the validation fold")
+        all_labels = line.get("label_share", line.get("share", 1.0)) == 1.0
+        return f"{task}/{line['encoder']}/{line['condition']}" if usual and all_labels else ""
+    return f"{task}/accuracy" if task == "engines" and line.get("accuracy") else task
 
 
 def _row(what: str, result: str, line: Line) -> str:
@@ -120,6 +132,43 @@ def _archive(line: Line) -> str:
     return _row(f"`batch`: {line['data']}", result, line)
 
 
+def _findings(line: Line) -> str:
+    auroc, zero = line["macro_auroc"], line["zero_shot_macro_auroc"]
+    result = (
+        f"macro AUROC {_n(auroc[0], 3)} ({_n(auroc[1], 3)} to {_n(auroc[2], 3)}) over {', '.join(line['macro_over'])}; "
+        f"zero-shot {_n(zero[0], 3)}; calibration error {_n(line['ece'], 3)}; {line['refused']} of {line['n']} pages "
+        f"refused, {_n(100 * line['not_assessed'], 0)} % not assessed"
+    )
+    return _row(f"findings: {line['data']}, printed, photographed, read", result, line)
+
+
+def _engines(line: Line) -> str:
+    parts = []
+    for name, f in line["figures"]["threads_2"].items():
+        best = f["best int8 against best fp32"]
+        parts.append(f"{name} {_n(f['ort int8']['faster'], 1)}x, best engine {_n(best['faster'], 1)}x")
+    return _row("8 bits against fp32, two threads, onnxruntime and best of all engines", "; ".join(parts), line)
+
+
+def _paint(line: Line) -> str:
+    f = line["figures"]
+    result = f"first paint {_n(f['first_contentful_paint_ms'], 0)} ms, {_n(f['assets_kb'], 0)} kB"
+    return _row(f"`serve`: {line['data']}", result, line)
+
+
+def _soak(line: Line) -> str:
+    f = line["figures"]
+    result = f"{f['uploads']} uploads, {f['wrong_answers']} wrong answers, memory {_n(100 * f['rss_change'])} % up"
+    return _row(f"`serve`: {line['data']}", result, line)
+
+
+def _teacher(line: Line) -> str:
+    low, value, high = sorted(line["auroc"])
+    result = f"macro AUROC {_n(value, 3)} ({_n(low, 3)} to {_n(high, 3)}), {line['refused']} refused"
+    what = f"{line['task'].replace('/', ', ')}: {line['encoder']}, {line['condition']}"
+    return _row(f"{what}, PTB-XL fold 9", result, line)
+
+
 def _n(value: float | None, digits: int = 1) -> str:
     return "?" if value is None else f"{value:.{digits}f}"
 
@@ -136,4 +185,13 @@ _ROWS: Final[dict[str, Callable[[Line], str]]] = {
     "measurements/ludb-printed": _measurements,
     "measurements/ludb-photographed": _measurements,
     "bench/batch": _archive,
+    "engines": _engines,
+    "findings/PTB-XL fold 9/photo": _findings,
+    "findings/PhysioNet/CinC/photo": _findings,
+    "teacher/zero-shot/image/photo": _teacher,
+    "teacher/zero-shot/random image encoder/photo": _teacher,
+    "teacher/linear-probe/image/photo": _teacher,
+    "teacher/linear-probe/random image encoder/photo": _teacher,
+    "serve/paint": _paint,
+    "soak/serve": _soak,
 }
