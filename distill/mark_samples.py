@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing as mp
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from distill.render import by_gain, random_record, training_records, unusual_scale
 from distill.targets import recoloured
+from distill.workers import run_workers
 from ecg.errors import InputError
 from ecg.marks import PATCH_HEIGHT, PATCH_PX_PER_MM, PATCH_WIDTH, READ_KINDS, SPLIT_GAIN
 from ecg.page import U8
@@ -149,17 +149,7 @@ def render_patches(config: PatchConfig) -> None:
     """Print all files that aren't there yet."""
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / "patches.json").write_text(json.dumps(asdict(config), default=str, indent=1))
-    if config.workers == 1:
-        _work(0, config)
-        return
-    context = mp.get_context("spawn")
-    jobs = [context.Process(target=_work, args=(k, config)) for k in range(config.workers)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
-    if failed := [k for k, job in enumerate(jobs) if job.exitcode]:
-        raise RuntimeError(f"patch workers {failed} failed: their messages stand above; run again to go on")
+    run_workers(_work, config, config.workers)
 
 
 def load_patches(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

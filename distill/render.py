@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing as mp
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 
 from distill.samples import coarse_sample, fine_samples, strip_samples
 from distill.shards import PhotoSamples, write_shard
+from distill.workers import run_workers
 from ecg.records import EcgRecord, iter_records, with_plausible_gain
 from ecg.synth.camera import photograph, random_scene, random_shot
 from ecg.synth.heart import beat, random_heart
@@ -133,15 +133,4 @@ def render(config: RenderConfig) -> None:
     """Render all shards that aren't there yet."""
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / "render.json").write_text(json.dumps(asdict(config), default=str, indent=1))
-    if config.workers == 1:
-        _work(0, config)
-        return
-    context = mp.get_context("spawn")
-    jobs = [context.Process(target=_work, args=(k, config)) for k in range(config.workers)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
-    failed = [k for k, job in enumerate(jobs) if job.exitcode]
-    if failed:
-        raise RuntimeError(f"render workers {failed} failed: their messages stand above; run again to go on")
+    run_workers(_work, config, config.workers)
