@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,11 @@ def simulated(signals: Signals, seed: int) -> F32:
     """Each record once as read from a page, the same every time (n, 12, 1000)."""
     rng = np.random.default_rng([seed, 77])
     return np.stack([as_read(mv, bool(true), rng) for mv, true in zip(signals.mv, signals.true_mv, strict=True)])
+
+
+def _copy(bank: KernelFeatures, real: Signals, k: int) -> NDArray[np.float16]:
+    """Features of the k-th simulated reading of every record."""
+    return features_of(bank, simulated(real, k))
 
 
 def concepts_of(signals: Signals, space: TextSpace) -> F32:
@@ -199,10 +205,7 @@ def train_signal_path(
     out.mkdir(parents=True, exist_ok=True)
     bank = KernelFeatures(config.net)
     real = real_signals(specs, folds)
-    copies = [
-        _kept(out / f"features-{k:02d}.npy", lambda k=k: features_of(bank, simulated(real, k)), tell)
-        for k in range(config.copies)
-    ]
+    copies = [_kept(out / f"features-{k:02d}.npy", partial(_copy, bank, real, k), tell) for k in range(config.copies)]
     rows = [table(copies, real, space)]
     if config.synthetic:
         hearts = synthetic_signals(config.synthetic, config.seed)

@@ -36,6 +36,7 @@ def strip_half_height_mm(gain_mm_per_mv: float) -> float:
     """Half the height of a strip's window: larger gains need more room, within limits."""
     return STRIP_HALF_HEIGHT_MM * min(max(gain_mm_per_mv / 10.0, 0.7), 1.5)
 
+
 # The mark reader's input: a patch around something that looks like a name or a text, upright, the brightest channel.
 PATCH_PX_PER_MM: Final = 8.0
 PATCH_HEIGHT: Final = 40

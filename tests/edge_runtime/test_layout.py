@@ -97,7 +97,8 @@ def simulate(spec: LayoutSpec, rng: np.random.Generator, style: Style = Style())
     marks = [m for m in marks if rng.random() >= style.drop and (style.names or not m.kind.startswith("lead:"))]
     bottom = origin + [0.3 * total, spec.n_rows * pitch]
     if style.text:
-        marks += [Mark(f"speed:{style.speed:g}", *bottom, 0.95), Mark(f"gain:{style.gain:g}", *(bottom + [30, 0]), 0.95)]
+        texts = ((f"speed:{style.speed:g}", 0), (f"gain:{style.gain:g}", 30))
+        marks += [Mark(kind, *(bottom + [dx, 0]), 0.95) for kind, dx in texts]
     area = (origin[0] - 25, origin[1] - 28, origin[0] + total + 15, origin[1] + spec.n_rows * pitch + 10)
     marks += false_marks(area, style, rng)
     return crop(Simulated(spec, origin[0], width, tuple(strips), tuple(marks), draw(ink, area, rng)), style)
