@@ -64,14 +64,17 @@ def tidy(value: Any) -> Any:
 
 
 def _module() -> str:
-    name = Path(sys.argv[0]).stem
-    return f"edge_runtime.{name}" if (REPO / "edge_runtime" / f"{name}.py").exists() else name
+    """The module that runs, as ``python -m`` names it."""
+    path = Path(sys.argv[0])
+    inside = path.resolve().is_relative_to(REPO) and path.suffix == ".py"
+    return ".".join(path.resolve().relative_to(REPO).with_suffix("").parts) if inside else path.stem
 
 
 def _short(argument: str) -> str:
     """Paths relative to the project: a result names no folder of the machine that measured it."""
-    path = Path(argument)
-    return Path(os.path.relpath(path, REPO)).as_posix() if path.is_absolute() else argument
+    kind, colon, rest = argument.rpartition(":")  # ptbxl:DIR and the like
+    path = Path(rest)
+    return kind + colon + Path(os.path.relpath(path, REPO)).as_posix() if path.is_absolute() else argument
 
 
 def cpu_name() -> str:
