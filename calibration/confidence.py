@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.confidence_metrics import auroc
 from ecg.findings import FINDINGS, finding_name
+from ecg.metrics import auroc
 
 F64 = NDArray[np.float64]
 Flags = NDArray[np.bool_]

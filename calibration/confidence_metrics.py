@@ -7,19 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ecg.metrics import auroc
+
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
 ECE_BINS = 10
-
-
-def auroc(score: Floats, true: Flags) -> float:
-    """Share of (positive, negative) pairs in the right order, ties half; NaN without both kinds."""
-    n_true = int(true.sum())
-    if n_true in (0, len(true)):
-        return float("nan")
-    _, group, count = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(count) - (count - 1) / 2)[group]
-    return float((ranks[true].sum() - n_true * (n_true + 1) / 2) / (n_true * (len(true) - n_true)))
 
 
 def macro_auroc(scores: Floats, true: Flags) -> float:

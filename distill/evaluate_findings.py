@@ -14,10 +14,11 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from calibration.confidence_metrics import auroc, bootstrap, brier, calibration_error, macro_auroc, reliability
+from calibration.confidence_metrics import bootstrap, brier, calibration_error, macro_auroc, reliability
 from ecg.bundle import ModelBundle, load_bundle
 from ecg.errors import BundleError, EcgscanError
 from ecg.findings import FINDINGS, SUPERCLASSES, finding_labels
+from ecg.metrics import auroc
 from ecg.readings import QUALITY, Readings, load_readings
 from ecg.signal_input import signal_input
 from edge_runtime.engines import open_engine

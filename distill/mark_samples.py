@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.render import by_gain, random_record, training_records, unusual_scale
+from distill.render import RecordPools, random_record, unusual_scale, write_files
 from distill.targets import recoloured
-from distill.workers import run_workers
 from ecg.errors import InputError
+from ecg.files import write_npz
 from ecg.marks import PATCH_HEIGHT, PATCH_PX_PER_MM, PATCH_WIDTH, READ_KINDS, SPLIT_GAIN
 from ecg.page import U8
 from ecg.synth.printer import distractor_page, random_page
@@ -110,7 +107,7 @@ def page_patches(page: PrintedPage, rng: np.random.Generator) -> tuple[list[U8],
     return patches, kinds
 
 
-def write_file(index: int, config: PatchConfig, records: tuple[list, list]) -> Path:
+def write_file(index: int, records: RecordPools, config: PatchConfig) -> Path:
     """One file of patches, whole or not at all; it depends on the seed and the index alone."""
     path = config.out / f"patches-{index:05d}.npz"
     if path.exists():
@@ -129,27 +126,13 @@ def write_file(index: int, config: PatchConfig, records: tuple[list, list]) -> P
         some, what = page_patches(page, rng)
         patches += some
         kinds += what
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as f:
-        np.savez_compressed(f, patch=np.stack(patches), kind=np.array(kinds, np.uint8))
-    os.replace(part, path)
+    write_npz(path, {"patch": np.stack(patches), "kind": np.array(kinds, np.uint8)}, compressed=True)
     return path
-
-
-def _work(worker: int, config: PatchConfig) -> None:
-    cv2.setNumThreads(1)
-    records = by_gain(training_records(config.data))
-    for index in range(config.first + worker, config.first + config.files, config.workers):
-        start = time.perf_counter()
-        path = write_file(index, config, records)
-        print(f"{path.name} {time.perf_counter() - start:.1f} s", flush=True)
 
 
 def render_patches(config: PatchConfig) -> None:
     """Print all files that aren't there yet."""
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "patches.json").write_text(json.dumps(asdict(config), default=str, indent=1))
-    run_workers(_work, config, config.workers)
+    write_files(write_file, config, config.files)
 
 
 def load_patches(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -38,7 +38,7 @@ class MarkConfig:
 
 
 def _odds(kinds: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Every kind about equally often, all the others' patches four times as often as one kind's."""
+    """Rare kinds nearly as often as common ones, and twice as often what is neither a name nor a text."""
     count = np.bincount(kinds, minlength=len(READ_KINDS)).clip(min=1)
     odds = 1.0 / count[kinds] ** 0.75
     odds[kinds == READ_KINDS.index("other")] *= 2

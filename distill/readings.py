@@ -6,7 +6,6 @@ is printed follows from the seed and the record's name, never from its labels: l
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg.errors import InputError, RecordError
+from ecg.files import write_npz
 from ecg.leads import LEAD_INDEX, N_LEADS, base_lead
 from ecg.page import EcgSignal, PageLayout, Photo, Reading, Unreadable
 from ecg.page_input import page_input
@@ -155,7 +155,7 @@ def read_all(config: ReadingsConfig, tell: Callable[[str], None] = print) -> Pat
         except RecordError as error:
             tell(f"skipped: {error}")
             continue
-        _write(path, _one(reader, record, condition, kind, config))
+        write_npz(path, _one(reader, record, condition, kind, config))
         read += 1
         if read % 25 == 0:
             tell(f"{k + 1} of {len(jobs)}, {(time.perf_counter() - start) / read:.1f} s each")
@@ -173,13 +173,6 @@ def _one(reader: Any, record: EcgRecord, condition: str, kind: str, config: Read
     }  # fmt: skip
 
 
-def _write(path: Path, arrays: Arrays) -> None:
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    os.replace(part, path)
-
-
 def gather(paths: Sequence[Path], out: Path, tell: Callable[[str], None] = print) -> Path:
     """One file of many readings; says how many were refused."""
     rows = [dict(np.load(p, allow_pickle=False)) for p in paths]
@@ -188,7 +181,7 @@ def gather(paths: Sequence[Path], out: Path, tell: Callable[[str], None] = print
     joined: Arrays = {k: np.stack([r[k] for r in rows]) for k in rows[0] if k != "page"}
     joined["page"] = np.concatenate([r["page"] for r in rows])
     joined["page_end"] = np.cumsum([len(r["page"]) for r in rows])
-    _write(out, joined)
+    write_npz(out, joined)
     for condition in sorted(set(joined["condition"].tolist())):
         here = joined["status"][joined["condition"] == condition]
         tell(f"{condition}: {len(here)} records, {int((here != 'read').sum())} refused")

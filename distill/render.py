@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from distill.samples import coarse_sample, fine_samples, strip_samples
 from distill.shards import PhotoSamples, write_shard
-from distill.workers import run_workers
 from ecg.records import EcgRecord, iter_records, with_plausible_gain
 from ecg.synth.camera import photograph, random_scene, random_shot
 from ecg.synth.heart import beat, random_heart
 from ecg.synth.printer import blank_page, distractor_page, random_page
 from ecg.synth.truth import Photograph
+from ecg.workers import run_shares
 
 RecordPools = tuple[list[EcgRecord], list[EcgRecord]]  # true millivolts, unknown gain
+WriteFile = Callable[[int, RecordPools, Any], Path]
 HELD_OUT_FOLDS = (9, 10)  # PTB-XL: 9 validates, 10 tests; neither is ever printed for training
 
 
@@ -120,17 +122,26 @@ def render_shard(index: int, records: RecordPools, config: RenderConfig) -> Path
     return path
 
 
-def _work(worker: int, config: RenderConfig) -> None:
+def _write_share(job: tuple[WriteFile, Any], numbers: Sequence[int]) -> None:
+    write, config = job
     cv2.setNumThreads(1)
     records = by_gain(training_records(config.data))
-    for index in range(config.first + worker, config.first + config.shards, config.workers):
+    for index in numbers:
         start = time.perf_counter()
-        path = render_shard(index, records, config)
+        path = write(index, records, config)
         print(f"{path.name} {time.perf_counter() - start:.1f} s", flush=True)
+
+
+def write_files(write: WriteFile, config: Any, count: int) -> None:
+    """``write(number, records, config)`` for ``count`` numbers from ``config.first`` on, by ``config.workers``.
+
+    What was asked for is written beside the files.
+    """
+    config.out.mkdir(parents=True, exist_ok=True)
+    (config.out / "render.json").write_text(json.dumps(asdict(config), default=str, indent=1))
+    run_shares(_write_share, (write, config), range(config.first, config.first + count), config.workers)
 
 
 def render(config: RenderConfig) -> None:
     """Render all shards that aren't there yet."""
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "render.json").write_text(json.dumps(asdict(config), default=str, indent=1))
-    run_workers(_work, config, config.workers)
+    write_files(render_shard, config, config.shards)

@@ -27,10 +27,12 @@ from ecg.marks import (
     strip_half_height_mm,
 )
 from ecg.page import F32, U8, Sheet
+from ecg.synth.shake import shaken_sheet
 from ecg.synth.truth import F64, Photograph, PrintedPage, TraceTruth
 
 CROP_PX = 384
 CROP_CELLS = CROP_PX // FINE_STRIDE
+LATTICE_ERROR_MM = 0.12  # what the runtime's lattice may be off by
 EDGE_MM = 2.0  # a trace that stops this close to the paper's edge was cut off: no start, no end
 
 
@@ -253,7 +255,7 @@ def _strip_sample(shot: Photograph, row: int, rng: np.random.Generator) -> Strip
     half = strip_half_height_mm(gain) * rng.uniform(0.92, 1.08)
     centre = float(np.median([t.strip.baseline_mm for t in traces])) + rng.normal(0, 1.2)
     window = StripWindow(float(start), centre, half, per_mm, STRIP_COLUMNS, STRIP_ROWS)
-    sheet = _shaken(shot.sheet, rng)
+    sheet = shaken_sheet(shot.sheet, rng, LATTICE_ERROR_MM)
     # Both sheets count from the page's own origin, so that window and truth share their millimetres.
     xy = strip_xy(sheet, window)
     if np.isfinite(xy[..., 0]).mean() < 0.3:
@@ -265,16 +267,6 @@ def _strip_sample(shot: Photograph, row: int, rng: np.random.Generator) -> Strip
     off = ~np.isfinite(middle[:, 0]) | (middle < 0).any(axis=1) | (middle > [width - 1, height - 1]).any(axis=1)
     rows_at[off | (rows_at < 0) | (rows_at > STRIP_ROWS - 1)] = np.nan
     return StripSample(sample_photo(shot.rgb, xy), rows_at.astype(np.float32))
-
-
-def _shaken(sheet: Sheet, rng: np.random.Generator) -> Sheet:
-    """The lattice with smooth errors of up to some tenths of a millimetre."""
-    nodes = np.asarray(sheet.node_px)
-    px_per_mm = float(np.nanmedian(np.linalg.norm(np.diff(nodes, axis=1), axis=-1))) / sheet.step_mm
-    sigma = abs(rng.normal(0, 0.12)) * px_per_mm
-    coarse = rng.normal(0, sigma, (max(2, nodes.shape[0] // 4), max(2, nodes.shape[1] // 4), 2)).astype(np.float32)
-    noise = cv2.resize(coarse, (nodes.shape[1], nodes.shape[0]), interpolation=cv2.INTER_CUBIC)
-    return Sheet((nodes + noise).astype(np.float32), sheet.x0_mm, sheet.y0_mm, 0.0, sheet.step_mm)
 
 
 def _rows_at_columns(shot: Photograph, sheet: Sheet, window: StripWindow, traces: list[TraceTruth]) -> F64:

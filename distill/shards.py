@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.samples import CoarseSample, FineSample, StripSample
+from ecg.files import write_npz
 from ecg.marks import MARK_KINDS, TEXT_KINDS
 from ecg.page import U8
 
@@ -64,10 +64,7 @@ def write_shard(path: Path, photos: list[PhotoSamples]) -> None:
     out["strip_jpg"], out["strip_end"] = _pack(s.rgb for s in strips)
     if strips:
         out["strip_row"] = np.stack([s.row for s in strips])
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as f:
-        np.savez(f, allow_pickle=False, **out)
-    os.replace(part, path)
+    write_npz(path, out)
 
 
 class Shard:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from calibration.confidence_metrics import auroc
 from distill.signal_path import Heads, KernelFeatures, SignalNet, SignalNetConfig, save_signal_net
 from distill.signal_path_data import N_CLASSES, Signals, as_read, real_signals, synthetic_signals
 from distill.text_space import TextSpace
 from ecg.findings import SUPERCLASSES
+from ecg.metrics import auroc
 from ecg.signal_input import signal_input
 
 F32 = NDArray[np.float32]

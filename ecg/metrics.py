@@ -241,3 +241,13 @@ def summarise(scores: Sequence[Score]) -> Summary:
         refusal_rate=sum(s.status == "refused" for s in scores) / n,
         failure_rate=sum(s.status == "failed" for s in scores) / n,
     )
+
+
+def auroc(score: NDArray[np.floating], true: NDArray[np.bool_]) -> float:
+    """Share of (positive, negative) pairs in the right order, ties half; NaN without both kinds. (n,) each."""
+    n_true = int(true.sum())
+    if n_true in (0, len(true)):
+        return float("nan")
+    _, group, count = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2)[group]  # mean rank of ties, from 1
+    return float((ranks[true].sum() - n_true * (n_true + 1) / 2) / (n_true * (len(true) - n_true)))

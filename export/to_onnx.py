@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from calibration.choose import Limit
-from calibration.confidence_metrics import auroc
 from distill import heldout
 from distill.mark_train import load_marks
 from distill.signal_path import EXAMPLE_SHAPE, load_signal_net
@@ -37,6 +36,7 @@ from ecg.marks import (
     STRIP_COLUMNS,
     STRIP_ROWS,
 )
+from ecg.metrics import auroc
 from ecg.readings import Readings, load_readings
 from ecg.signal_input import signal_input
 from export.jobs import Feed, JobSource, NetJob

@@ -25,7 +25,6 @@ Lost gains are drawn without the record's labels, from its name: the same in eve
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -36,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg.errors import InputError
+from ecg.files import write_npz
 from ecg.layouts import LAYOUTS
 from ecg.page import F32
 from ecg.records import EcgRecord
@@ -70,10 +70,7 @@ def embed(
     arrays |= _text_arrays(net)
     arrays["source"] = np.array([kind_of[r.name] for r in records])
     arrays["teacher"] = np.array(sha256((run / TEACHER).read_bytes()).hexdigest())
-    part = out.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    os.replace(part, out)
+    write_npz(out, arrays)
     return out
 
 

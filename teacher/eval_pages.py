@@ -5,7 +5,6 @@ What is printed follows from the seed and the record's name, never from its labe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg.errors import InputError, RecordError
+from ecg.files import write_npz
 from ecg.page import U8
 from ecg.readings import load_readings
 from ecg.records import EcgRecord, RecordRef, list_records, with_plausible_gain
@@ -103,7 +103,7 @@ def eval_set(
     for k, record in enumerate(records):
         path = folder / f"{crc32(record.name.encode()):08x}.npz"
         if not path.exists():
-            _write(path, _made(record, condition, layout, config, clocks))
+            write_npz(path, _made(record, condition, layout, config, clocks), compressed=True)
         with np.load(path, allow_pickle=False) as file:
             rows.append({name: file[name] for name in file.files})
         if each:
@@ -156,10 +156,3 @@ def _made(record: EcgRecord, condition: str, layout: str, config: TeacherConfig,
 def _decoded(png: U8) -> U8:
     stored = np.asarray(cv2.imdecode(png, cv2.IMREAD_UNCHANGED), np.uint8)
     return stored[None] if stored.ndim == 2 else np.ascontiguousarray(stored[..., ::-1].transpose(2, 0, 1))
-
-
-def _write(path: Path, arrays: dict[str, Any]) -> None:
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    os.replace(part, path)

@@ -16,11 +16,13 @@ from ecg.page_input import page_input
 from ecg.records import EcgRecord
 from ecg.synth.camera import photograph
 from ecg.synth.printer import random_page
+from ecg.synth.shake import shaken_sheet
 from ecg.synth.shots import random_shot
 from ecg.synth.truth import Photograph, PrintedPage
 
 USUAL_SHARE: Final = 0.5  # of pages in 3x4+1 at 25 mm/s and 10 mm/mV, as most carts print; the rest are of any kind
 NODE_MM: Final = 5.0
+LATTICE_ERROR_MM = 0.15  # what the edge's lattice may be off by
 Rng = np.random.Generator
 
 
@@ -44,7 +46,7 @@ def lead_page(page: PrintedPage, shot: Photograph | None, rng: Rng) -> U8:
         rgb, sheet = shot.rgb, shot.sheet
     else:
         rgb, sheet = _worn(page.rgb, rng), flat_sheet(page)
-    return page_input(rgb, shaken_sheet(sheet, rng), shaken_layout(page.layout, rng))[..., None]
+    return page_input(rgb, shaken_sheet(sheet, rng, LATTICE_ERROR_MM), shaken_layout(page.layout, rng))[..., None]
 
 
 def clean_page(page: PrintedPage) -> U8:
@@ -58,16 +60,6 @@ def flat_sheet(page: PrintedPage) -> Sheet:
     x, y = (np.arange(-4 * NODE_MM, side + 5 * NODE_MM, NODE_MM) for side in (w, h))
     nodes = np.stack(np.meshgrid(x, y), axis=-1) * page.px_per_mm - 0.5
     return Sheet(nodes.astype(np.float32), float(x[0]), float(y[0]), 0.0, NODE_MM)
-
-
-def shaken_sheet(sheet: Sheet, rng: Rng) -> Sheet:
-    """The lattice with smooth errors of up to some tenths of a millimetre."""
-    nodes = np.asarray(sheet.node_px)
-    px_per_mm = float(np.nanmedian(np.linalg.norm(np.diff(nodes, axis=1), axis=-1))) / sheet.step_mm
-    sigma = abs(rng.normal(0, 0.15)) * px_per_mm
-    coarse = rng.normal(0, sigma, (max(2, nodes.shape[0] // 4), max(2, nodes.shape[1] // 4), 2)).astype(np.float32)
-    noise = cv2.resize(coarse, (nodes.shape[1], nodes.shape[0]), interpolation=cv2.INTER_CUBIC)
-    return Sheet((nodes + noise).astype(np.float32), sheet.x0_mm, sheet.y0_mm, 0.0, sheet.step_mm)
 
 
 def shaken_layout(layout: PageLayout, rng: Rng) -> PageLayout:

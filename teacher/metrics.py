@@ -11,18 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from ecg.metrics import auroc
+
 Floats = NDArray[np.floating]
 MIN_POSITIVES = 10
-
-
-def auroc(score: Floats, true: NDArray[np.bool_]) -> float:
-    """Share of (positive, negative) pairs in the right order, ties half; NaN without both kinds."""
-    n_true = int(true.sum())
-    if n_true in (0, len(true)):
-        return float("nan")
-    _, group, count = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(count) - (count - 1) / 2)[group]  # mean rank of ties, from 1
-    return float((ranks[true].sum() - n_true * (n_true + 1) / 2) / (n_true * (len(true) - n_true)))
 
 
 def class_aurocs(scores: Floats, labels: NDArray[np.bool_]) -> Floats:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecg.errors import InputError
+from ecg.files import write_npz
 from teacher.config import TeacherConfig
 from teacher.model import Batch
 from teacher.samples import Clocks, Sample, Source, make_sample
@@ -63,10 +64,7 @@ def write_part(path: Path, samples: list[Sample]) -> None:
         "group": np.array([s.group for s in samples]),
         "record": np.array([s.record for s in samples]),
     }
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.savez(file, allow_pickle=False, **out)
-    os.replace(part, path)
+    write_npz(path, out)
 
 
 def read_part(path: Path) -> Arrays:

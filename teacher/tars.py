@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing as mp
 import os
 import socket
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg.errors import InputError
+from ecg.workers import run_shares
 from teacher.config import TeacherConfig
 from teacher.model import build_signal_encoder
 from teacher.pool import JPEG_QUALITY, Arrays, Pool
@@ -51,7 +51,7 @@ def render_shards(
 ) -> tuple[int, int]:
     """Write the shards that aren't there; returns how many were written and how many there are.
 
-    InputError where the folder holds shards of another configuration, or a worker failed.
+    InputError where the folder holds shards of another configuration, EcgscanError where a worker failed.
     """
     Source(config)  # faults of the data end the command here, in one line
     task = ShardTask(config, str(out.resolve()), shard_pages, _clocks(config))
@@ -60,11 +60,8 @@ def render_shards(
     todo = [k for k in range(shards) if not shard_path(out, k).exists()]
     if ray_address is not None:
         _on_ray(task, todo, ray_address)
-    elif workers < 2 or len(todo) < 2:
-        for k in todo:
-            write_shard(task, k)
     else:
-        _by_processes(task, todo, workers)
+        run_shares(_worker, task, todo, 1 if len(todo) < 2 else workers)
     return len(todo), shards
 
 
@@ -174,21 +171,10 @@ def holds_shards(folder: Path) -> bool:
     return (folder / _MANIFEST).exists()
 
 
-def _worker(task: ShardTask, todo: list[int]) -> None:
+def _worker(task: ShardTask, todo: Sequence[int]) -> None:
     cv2.setNumThreads(1)
     for shard in todo:
         write_shard(task, shard)
-
-
-def _by_processes(task: ShardTask, todo: list[int], workers: int) -> None:
-    context = mp.get_context("spawn")
-    jobs = [context.Process(target=_worker, args=(task, todo[w::workers]), daemon=True) for w in range(workers)]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join()
-    if failed := [w for w, job in enumerate(jobs) if job.exitcode]:
-        raise InputError(f"rendering failed in processes {failed}: their messages stand above; run again to go on")
 
 
 def _on_ray(task: ShardTask, todo: list[int], address: str) -> None:

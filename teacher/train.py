@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecg.errors import InputError
+from ecg.files import write_npz
 from teacher.checkpoint import CHECKPOINT, load_checkpoint, read_tensors, save_checkpoint, write_tensors
 from teacher.config import TeacherConfig, load_config, save_config
 from teacher.encoders.image import check_weights
@@ -134,7 +135,7 @@ def _prepared(
         if not (task.out / TEXT).exists():
             sentences = pool.sentences()
             report.note(f"embedding {len(sentences)} sentences")
-            _write_text(task.out / TEXT, sentences, text.embed(sentences))
+            write_npz(task.out / TEXT, {"sentence": np.array(sentences), "row": text.embed(sentences).numpy()})
     accelerator.wait_for_everyone()
     table = _read_text(task.out / TEXT)
     pool.text = lambda said: torch.stack([table[s] for s in said])
@@ -149,13 +150,6 @@ def _prepared(
 def _own_signal(config: TeacherConfig) -> bool:
     """Whether the run trains its signal encoder itself."""
     return config.signal.kind == "kernels" and not config.signal.weights
-
-
-def _write_text(path: Path, sentences: list[str], rows: Tensor) -> None:
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez(file, allow_pickle=False, sentence=np.array(sentences), row=rows.numpy())
-    part.replace(path)
 
 
 def _read_text(path: Path) -> dict[str, Tensor]:

@@ -12,8 +12,9 @@ from calibration.confidence import (
     quality_limits,
     threshold,
 )
-from calibration.confidence_metrics import auroc, bootstrap, brier, calibration_error, macro_auroc, reliability
+from calibration.confidence_metrics import bootstrap, brier, calibration_error, macro_auroc, reliability
 from ecg.findings import FINDINGS
+from ecg.metrics import auroc
 from edge_runtime.findings import rules_of
 
 

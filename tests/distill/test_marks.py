@@ -45,9 +45,9 @@ def test_a_patch_shows_what_lies_in_its_middle():
 def test_rendering_is_repeatable_and_training_goes_on_from_its_checkpoint(tmp_path):
     config = PatchConfig(tmp_path / "patches", files=1, pages=2, seed=5)
     config.out.mkdir()
-    first = np.load(write_file(0, config, ([], [])))["patch"]
+    first = np.load(write_file(0, ([], []), config))["patch"]
     (config.out / "patches-00000.npz").unlink()
-    assert np.array_equal(first, np.load(write_file(0, config, ([], [])))["patch"])
+    assert np.array_equal(first, np.load(write_file(0, ([], []), config))["patch"])
     small = MarkConfig(config.out, tmp_path / "run", steps=2, batch=4, held_out=8)
     train_marks(small)
     before = load_marks(tmp_path / "run" / "marks.ckpt").head.weight.clone()

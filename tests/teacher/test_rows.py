@@ -8,6 +8,7 @@ import torch
 
 from ecg.errors import InputError
 from ecg.leads import LEAD_INDEX
+from ecg.metrics import auroc
 from ecg.page_input import HALF_ROW_MV, PX_PER_MV, PX_PER_S, ROW_PX
 from ecg.synth.heart import beat, random_heart
 from teacher.config import ImageConfig, TeacherConfig
@@ -16,7 +17,7 @@ from teacher.encoders.image import build_image_encoder
 from teacher.encoders.kernels import KernelFeatures
 from teacher.encoders.rows import RowsImageEncoder
 from teacher.lead_pages import clean_page, flat_sheet, lead_page, print_page, shaken_layout, shoot
-from teacher.metrics import auroc, auroc_table, chosen_probe
+from teacher.metrics import auroc_table, chosen_probe
 from teacher.samples import printed_on
 from teacher.signal_set import CONCEPTS, SignalSet, layout_mask, printed_mask, read_signals
 
