@@ -12,12 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg.geometry import VIEW_PX_PER_MM, View, letterbox, render_view, view_around
-from ecg.marks import COARSE_REF_PX_PER_MM, COARSE_STRIDE, END_KINDS, FINE_STRIDE, MARK_KINDS, PULSE_REF_MM, TEXT_KINDS
+from ecg.geometry import VIEW_PX_PER_MM, View, render_view, view_around
+from ecg.marks import COARSE_STRIDE, END_KINDS, FINE_STRIDE, MARK_KINDS, PULSE_REF_MM, TEXT_KINDS
 from ecg.page import F32, Mark, Photo, Sheet, TraceMap, Unreadable
+from edge_runtime.coarse import area_pose, look, planes, sigmoid
 from edge_runtime.engines.base import Engine
 from edge_runtime.lattice import RAD_PER_MM, SURE, Field, bilinear, field_to_sheet, mean_gradient, unwrap_grid
-from edge_runtime.mark_reader import legible, read_marks
+from edge_runtime.mark_reader import Places, legible, read_marks, read_places, surest_apart
 
 MIN_ECG_PROBABILITY = 0.35
 MIN_PX_PER_MM = 1.6  # FIELD 4: below two px/mm no trace is worth reading
@@ -76,40 +77,25 @@ class Found:
     grid_seen: float
 
 
-def sigmoid(x: F32) -> F32:
-    """1 / (1 + exp(-x))."""
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -30, 30))), dtype=np.float32)
-
-
 def find_pose(photo: Photo, coarse: Engine) -> Pose | Unreadable:
     """Thumbnail to pose, or why there is none."""
-    thumbnail, factor = letterbox(photo.rgb)
-    maps = coarse(_planes(thumbnail))["maps"][0]
-    ecg = sigmoid(maps[1])
-    best = float(np.sort(ecg.ravel())[-6])
-    if best < MIN_ECG_PROBABILITY:
+    seen = look(photo, coarse)
+    if seen.best < MIN_ECG_PROBABILITY:
         return Unreadable("finder", "not_an_ecg",
                           "no ECG found in the picture: fill the frame with the page, in even light")  # fmt: skip
-    weight = np.where(ecg > 0.5 * best, ecg, 0.0)
-    total = float(weight.sum())
-    c, s, c2, s2 = (float((maps[k] * weight).sum()) / total for k in (2, 3, 5, 6))
-    px_per_mm = COARSE_REF_PX_PER_MM * 2.0 ** (float((maps[4] * weight).sum()) / total) / factor
-    if px_per_mm < MIN_PX_PER_MM:
+    weight = np.where(seen.ecg > 0.5 * seen.best, seen.ecg, np.float32(0))
+    lies = area_pose(seen, weight)
+    if lies.px_per_mm < MIN_PX_PER_MM:
         return Unreadable("finder", "too_small",
-                          f"the page shows at {px_per_mm:.1f} px/mm, at least {MIN_PX_PER_MM} are needed: move closer "
-                          "or use the original picture")  # fmt: skip
+                          f"the page shows at {lies.px_per_mm:.1f} px/mm, at least {MIN_PX_PER_MM} are needed: "
+                          "move closer or use the original picture")  # fmt: skip
     rows, columns = np.nonzero(weight)
     edge = np.concatenate([np.stack([columns + dx, rows + dy], -1) for dx in (0, 1) for dy in (0, 1)])
-    points = edge * (COARSE_STRIDE / factor)
+    points = edge * (COARSE_STRIDE / seen.factor)
     height, width = photo.rgb.shape[:2]
     points = np.clip(points, 0, [width, height])
-    # The rows' direction from the doubled angle, the way along it from the single one.
-    angle = float(np.arctan2(s2, c2)) / 2
-    along = c * np.cos(angle) + s * np.sin(angle)
-    if along < 0:
-        angle += np.pi
-    view = _bounded(view_around(points, px_per_mm, angle, VIEW_MARGIN_MM))
-    return Pose(px_per_mm, angle, abs(float(along)), best, view, points, float(np.hypot(c2, s2)))
+    view = _bounded(view_around(points, lies.px_per_mm, lies.angle_rad, VIEW_MARGIN_MM))
+    return Pose(lies.px_per_mm, lies.angle_rad, lies.coherence, seen.best, view, points, lies.row_coherence)
 
 
 def _bounded(view: View) -> View:
@@ -125,13 +111,9 @@ def fine_maps(photo: Photo, view: View, fine: Engine) -> Maps:
     """Run the fine finder over the view."""
     width, height = -(-view.width // PAD) * PAD, -(-view.height // PAD) * PAD
     padded = replace(view, width=width, height=height)
-    out = fine(_planes(render_view(photo.rgb, padded)))
+    out = fine(planes(render_view(photo.rgb, padded)))
     area = sigmoid(out["area"][0])
     return Maps(padded, out["grid"][0], area[0], area[1], sigmoid(out["marks"][0]), out["place"][0])
-
-
-def _planes(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])
 
 
 def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None) -> Found | Unreadable:
@@ -140,7 +122,8 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     if isinstance(pose, Unreadable):
         return pose
     pose = _straightened(photo, pose, fine)
-    maps, pose = _best_size(photo, *_best_way_up(photo, pose, fine, names), fine)
+    first, pose, places = _best_way_up(photo, pose, fine, names)
+    maps, pose = _best_size(photo, first, pose, fine)
     field = unwrap_grid(maps.grid, maps.paper)
     if field is not None:
         better = _corrected(pose, field)
@@ -159,7 +142,8 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
         return Unreadable("lattice", "no_lattice", "the paper's grid can't be followed: flatten the page, avoid glare")
     marks = find_marks(maps, field)
     if names is not None:
-        marks = tuple(m for m in marks if not m.kind.startswith(READABLE)) + read_marks(photo, maps, field, names)
+        places = places if maps is first and places is not None else read_places(photo, maps, names)
+        marks = tuple(m for m in marks if not m.kind.startswith(READABLE)) + read_marks(places, field)
     if seen < GRID_SHOWS and _told(marks) < TOLD:
         advice = "neither ECG paper nor lead names are seen: fill the frame with the page, in even light"
         return Unreadable("finder", "not_an_ecg", advice)
@@ -175,7 +159,8 @@ def texts_beyond(photo: Photo, found: Found, fine: Engine, names: Engine) -> tup
     corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], float)
     view = _bounded(view_around(corners, found.pose.px_per_mm, found.pose.angle_rad, 0.0))
     maps = fine_maps(photo, view, fine)
-    return tuple(m for m in read_marks(photo, maps, _plain_field(maps), names) if m.kind in TEXT_KINDS)
+    marks = read_marks(read_places(photo, maps, names), _plain_field(maps))
+    return tuple(m for m in marks if m.kind in TEXT_KINDS)
 
 
 def _straightened(photo: Photo, pose: Pose, fine: Engine) -> Pose:
@@ -209,12 +194,14 @@ def _repaired(pose: Pose, mm_a_cell: NDArray[np.float64], off: tuple[float, floa
     return replace(pose, px_per_mm=px_per_mm, angle_rad=angle, view=view)
 
 
-def _best_way_up(photo: Photo, pose: Pose, fine: Engine, names: Engine | None) -> tuple[Maps, Pose]:
-    """The fine maps; where few names can be read this way up, of all ways the one with most of them."""
+def _best_way_up(photo: Photo, pose: Pose, fine: Engine, names: Engine | None) -> tuple[Maps, Pose, Places | None]:
+    """The fine maps; where few names can be read this way up, of all ways the one with most of them. And what was read
+    there."""
 
-    def seen(way: Pose) -> tuple[float, Maps, Pose]:
+    def seen(way: Pose) -> tuple[float, Maps, Pose, Places | None]:
         maps = fine_maps(photo, way.view, fine)
-        return (_names(maps) if names is None else legible(photo, maps, names)), maps, way
+        places = None if names is None else read_places(photo, maps, names)
+        return (_names(maps) if places is None else legible(places)), maps, way, places
 
     first = seen(pose)
     enough = LEGIBLE if names is not None else 1.5 if pose.coherence > 0.85 else SURE_NAMES
@@ -224,7 +211,8 @@ def _best_way_up(photo: Photo, pose: Pose, fine: Engine, names: Engine | None) -
             break
         view = _turned(pose.view, turn)
         ways.append(seen(replace(pose, angle_rad=pose.angle_rad + turn, view=view, decided="names")))
-    return max(ways, key=lambda w: w[0])[1:]
+    _, maps, pose, places = max(ways, key=lambda w: w[0])
+    return maps, pose, places
 
 
 def _best_size(photo: Photo, maps: Maps, pose: Pose, fine: Engine) -> tuple[Maps, Pose]:
@@ -326,17 +314,9 @@ def find_marks(maps: Maps, field: Field) -> tuple[Mark, ...]:
             (float(s[0]), float(s[1])) if MARK_KINDS[k] == "pulse" else (0.0, 0.0)))
         for k, i, j, p, s in zip(kinds, rows, columns, mm, size.T, strict=True)
     )  # fmt: skip
-    return _one_text_a_place(found)
-
-
-def _one_text_a_place(marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
-    """Of printed speeds and gains seen at one place only the surest: one text can't say both."""
-    texts = sorted((m for m in marks if m.kind in TEXT_KINDS), key=lambda m: -m.score)
-    kept: list[Mark] = []
-    for m in texts:
-        if all(np.hypot(m.x_mm - k.x_mm, m.y_mm - k.y_mm) > TEXT_APART_MM for k in kept):
-            kept.append(m)
-    return tuple(m for m in marks if m.kind not in TEXT_KINDS) + tuple(kept)
+    # One text can't say both of two speeds or gains.
+    texts = surest_apart((m for m in found if m.kind in TEXT_KINDS), TEXT_APART_MM)
+    return tuple(m for m in found if m.kind not in TEXT_KINDS) + texts
 
 
 def _trace_map(maps: Maps, sheet: Sheet, cells: F32) -> TraceMap:

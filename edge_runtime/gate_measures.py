@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg.geometry import letterbox, photo_xy
-from ecg.marks import COARSE_PX, COARSE_REF_PX_PER_MM, COARSE_STRIDE
+from ecg.marks import COARSE_PX, COARSE_STRIDE
 from ecg.page import F32, U8, PageLayout, Photo, Sheet
+from edge_runtime.coarse import area_pose, look
 from edge_runtime.engines.base import Engine
-from edge_runtime.finder import sigmoid
 
 F64 = NDArray[np.float64]
 SIDES: Final = ("left", "top", "right", "bottom")
@@ -73,22 +73,13 @@ class PhotoMeasures:
 
 def coarse_area(photo: Photo, coarse: Engine) -> tuple[Area, U8]:
     """One run of the coarse finder: where the ECG seems to be, however unlikely, and the thumbnail it saw."""
-    thumbnail, factor = letterbox(photo.rgb)
-    planes = np.ascontiguousarray(thumbnail.transpose(2, 0, 1)[None], dtype=np.float32)
-    maps = coarse(planes)["maps"][0]
-    ecg = sigmoid(maps[1])
-    best = float(np.sort(ecg.ravel())[-6])
-    inside = _cells_inside(photo.rgb, factor)
-    cells = np.asarray((ecg > 0.5 * best) & inside)
-    weight = np.where(cells, ecg, 0.0)
-    total = float(weight.sum()) or 1.0
-    cos, sin, log2, cos2, sin2 = (float((maps[k] * weight).sum()) / total for k in (2, 3, 4, 5, 6))
-    angle = float(np.arctan2(sin2, cos2)) / 2
-    if cos * np.cos(angle) + sin * np.sin(angle) < 0:
-        angle += np.pi
-    scale = np.where(cells, maps[4] - log2, np.nan).astype(np.float32)
-    px_per_mm = COARSE_REF_PX_PER_MM * 2.0**log2 / factor
-    return Area(cells, factor, px_per_mm, angle, best, scale, _touching(cells, inside)), thumbnail
+    seen = look(photo, coarse)
+    inside = _cells_inside(photo.rgb, seen.factor)
+    cells = np.asarray((seen.ecg > 0.5 * seen.best) & inside)
+    lies = area_pose(seen, np.where(cells, seen.ecg, np.float32(0)))
+    scale = np.where(cells, seen.maps[4] - lies.log2_scale, np.nan).astype(np.float32)
+    area = Area(cells, seen.factor, lies.px_per_mm, lies.angle_rad, seen.best, scale, _touching(cells, inside))
+    return area, seen.thumbnail
 
 
 def page_area(photo: Photo, sheet: Sheet, layout: PageLayout, px_per_mm: float, ecg_probability: float) -> Area:

@@ -7,6 +7,7 @@ looks at a patch of each place as the photo shows it and says which.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import cv2
@@ -40,38 +41,51 @@ _ONE_WAY: Final = [READ_KINDS.index(k) for k in LEAD_KINDS if k not in ("lead:I"
 _OTHER: Final = READ_KINDS.index("other")
 
 
-def read_marks(photo: Photo, maps: Maps, field: Field, reader: Engine) -> tuple[Mark, ...]:
-    """Lead names, speeds and gains of a page, in page mm, with the reader's probability as their score."""
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Cells (n, 2) of a view with something like a name or a text, and the probability of each kind (n, kinds)."""
+
+    cells: NDArray[np.float64]
+    probability: F32
+
+
+def read_places(photo: Photo, maps: Maps, reader: Engine) -> Places:
+    """What can be read in a view."""
     cells = _places(maps)
     if not len(cells):
-        return ()
-    p = _probabilities(photo, maps, cells, reader)
-    kinds, mm = p.argmax(axis=1), bilinear(field.mm, cells)
+        return Places(cells, np.zeros((0, len(READ_KINDS)), np.float32))
+    logits = reader(cut_patches(photo.rgb, maps.view, cells * FINE_STRIDE + (FINE_STRIDE - 1) / 2))["kind"]
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return Places(cells, np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float32))
+
+
+def read_marks(places: Places, field: Field) -> tuple[Mark, ...]:
+    """Lead names, speeds and gains of a page, in page mm, with the reader's probability as their score."""
+    kinds, mm = places.probability.argmax(axis=1), bilinear(field.mm, places.cells)
     told = [
         Mark(READ_KINDS[k], float(at[0]), float(at[1]), float(row[k]))
-        for k, at, row in zip(kinds, mm, p, strict=True)
+        for k, at, row in zip(kinds, mm, places.probability, strict=True)
         if k != _OTHER and row[k] > MIN_PROBABILITY
     ]
-    return tuple(_one_a_place(told))
+    return surest_apart(told, APART_MM)
 
 
-def legible(photo: Photo, maps: Maps, reader: Engine) -> float:
+def legible(places: Places) -> float:
     """How many different lead names can be read in the view, each counted by its probability.
 
     I, II and III don't count: these read the same upside down, and lines look like them.
     """
-    cells = _places(maps)
-    if not len(cells):
-        return 0.0
-    best = _probabilities(photo, maps, cells, reader)[:, _ONE_WAY].max(axis=0)
+    best = places.probability[:, _ONE_WAY].max(axis=0, initial=0.0)
     return float(best[best > 0.5].sum())
 
 
-def _probabilities(photo: Photo, maps: Maps, cells: NDArray[np.float64], reader: Engine) -> F32:
-    """Of each place (n, 2) and kind (n, kinds)."""
-    logits = reader(cut_patches(photo.rgb, maps.view, cells * FINE_STRIDE + (FINE_STRIDE - 1) / 2))["kind"]
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float32)
+def surest_apart(marks: Iterable[Mark], apart_mm: float) -> tuple[Mark, ...]:
+    """Of marks nearer to each other than ``apart_mm`` only the surest, the surest first: one place says one thing."""
+    kept: list[Mark] = []
+    for m in sorted(marks, key=lambda m: -m.score):
+        if all(np.hypot(m.x_mm - k.x_mm, m.y_mm - k.y_mm) > apart_mm for k in kept):
+            kept.append(m)
+    return tuple(kept)
 
 
 def _places(maps: Maps) -> NDArray[np.float64]:
@@ -98,12 +112,3 @@ def cut_patches(rgb: U8, view: View, points: NDArray[np.float64]) -> F32:
         patch = cv2.warpAffine(small, matrix, (PATCH_WIDTH, PATCH_HEIGHT), flags=flags, borderMode=cv2.BORDER_REPLICATE)
         out[k, 0] = patch.max(axis=-1)
     return out
-
-
-def _one_a_place(marks: Iterable[Mark]) -> list[Mark]:
-    """At one place only the surest: a name can't be two."""
-    kept: list[Mark] = []
-    for m in sorted(marks, key=lambda m: -m.score):
-        if all(np.hypot(m.x_mm - k.x_mm, m.y_mm - k.y_mm) > APART_MM for k in kept):
-            kept.append(m)
-    return kept

@@ -7,7 +7,8 @@ from ecg.marks import FINE_STRIDE, MARK_KINDS, PATCH_HEIGHT, PATCH_WIDTH, READ_K
 from ecg.page import Photo
 from edge_runtime.finder import Maps
 from edge_runtime.lattice import Field
-from edge_runtime.mark_reader import cut_patches, read_marks
+from edge_runtime.mark_reader import cut_patches, read_places
+from edge_runtime.mark_reader import read_marks as marks_of
 
 H, W = 60, 90  # cells of 1 mm
 
@@ -41,6 +42,10 @@ class Says:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def read_marks(picture, seen, where, reader):
+    return marks_of(read_places(picture, seen, reader), where)
 
 
 def photo() -> Photo:

@@ -1,0 +1,67 @@
+"""One look of the coarse finder at a thumbnail, and what its maps say of an area."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ecg.geometry import letterbox
+from ecg.marks import COARSE_REF_PX_PER_MM
+from ecg.page import F32, U8, Photo
+from edge_runtime.engines.base import Engine
+
+
+@dataclass(frozen=True, eq=False)
+class CoarseLook:
+    """The thumbnail, its px per photo px, the net's maps (7, 32, 32) as COARSE_CHANNELS, the probability of an ECG in
+    each cell (32, 32), and the photo's: the sixth largest of these."""
+
+    thumbnail: U8
+    factor: float
+    maps: F32
+    ecg: F32
+    best: float
+
+
+@dataclass(frozen=True)
+class AreaPose:
+    """Photo px per mm, its log2 in the thumbnail, the time axis' angle; how alike the cells see the way along the rows
+    and the rows' direction, 0 to 1."""
+
+    px_per_mm: float
+    log2_scale: float
+    angle_rad: float
+    coherence: float
+    row_coherence: float
+
+
+def planes(rgb: U8) -> U8:
+    """(h, w, 3) to the (1, 3, h, w) that a net takes."""
+    return np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])
+
+
+def sigmoid(x: F32) -> F32:
+    """1 / (1 + exp(-x))."""
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -30, 30))), dtype=np.float32)
+
+
+def look(photo: Photo, coarse: Engine) -> CoarseLook:
+    """Run the coarse finder on a photo."""
+    thumbnail, factor = letterbox(photo.rgb)
+    maps = coarse(planes(thumbnail))["maps"][0]
+    ecg = sigmoid(maps[1])
+    return CoarseLook(thumbnail, factor, maps, ecg, float(np.sort(ecg.ravel())[-6]))
+
+
+def area_pose(seen: CoarseLook, weight: F32) -> AreaPose:
+    """How the page lies where ``weight`` (32, 32) says; zeros where it is 0 everywhere."""
+    total = float(weight.sum()) or 1.0
+    c, s, log2, c2, s2 = (float((seen.maps[k] * weight).sum()) / total for k in (2, 3, 4, 5, 6))
+    # The rows' direction from the doubled angle, the way along it from the single one.
+    angle = float(np.arctan2(s2, c2)) / 2
+    along = c * np.cos(angle) + s * np.sin(angle)
+    if along < 0:
+        angle += np.pi
+    px_per_mm = COARSE_REF_PX_PER_MM * 2.0**log2 / seen.factor
+    return AreaPose(px_per_mm, log2, angle, abs(float(along)), float(np.hypot(c2, s2)))
