@@ -24,6 +24,7 @@ from edge_runtime.batch import BatchOptions, bundle_hash, run_batch
 from edge_runtime.batch_store import Dataset
 from edge_runtime.cli import one_line_errors
 from edge_runtime.evaluate import ResultsOption
+from edge_runtime.process import held
 from edge_runtime.reader import Reader
 from edge_runtime.results_log import append_result, conditions
 
@@ -137,10 +138,9 @@ class _Watch:
 def rss_mb(pid: int) -> float:
     """Memory that a process holds now, MB; 0 where it is gone or the system doesn't tell."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
+        return held(pid).rss_mb
+    except (OSError, KeyError):  # a process that has just ended has no VmRSS
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:")), 0.0)
 
 
 def children(pid: int) -> list[int]:

@@ -26,12 +26,13 @@ MIN_AGREEING: Final = 0.7
 
 def with_seen_gaps(rows: tuple[RowTrace, ...], layout: PageLayout) -> tuple[tuple[RowTrace, ...], PageLayout]:
     """Rows and layout with the columns' ends and starting times moved, where the blanks are others than was thought."""
-    base = [sorted(r.strips, key=lambda s: s.x0_mm) for r in rows if len(r.strips) > 1]
+    strips = [sorted(r.strips, key=lambda s: s.x0_mm) for r in rows]
+    base = [row for row in strips if len(row) > 1]
     if not base or layout.name == "partial":
         return rows, layout
     pitch = float(np.median([b.x0_mm - a.x0_mm for row in base for a, b in pairwise(row)]))
     thought = pitch - float(np.median([s.x1_mm - s.x0_mm for row in base for s in row[:-1]]))
-    seen = np.array([_blank_mm(r, s.x0_mm) for r in rows for s in sorted(r.strips, key=lambda s: s.x0_mm)[1:]])
+    seen = np.array([_blank_mm(r, s.x0_mm) for r, row in zip(rows, strips, strict=True) for s in row[1:]])
     if len(seen) < MIN_BOUNDARIES:
         return rows, layout
     gap = float(np.median(seen))
@@ -40,10 +41,10 @@ def with_seen_gaps(rows: tuple[RowTrace, ...], layout: PageLayout) -> tuple[tupl
     gap = gap if gap > LEAST_MM else 0.0
     if abs(gap - thought) < AGREE_MM:
         return rows, layout
-    moved = {id(s): _moved(s, k, len(row), pitch, gap, thought, layout.paper_speed_mm_per_s)
-             for row in (sorted(r.strips, key=lambda s: s.x0_mm) for r in rows) for k, s in enumerate(row)}  # fmt: skip
-    rows = tuple(replace(r, strips=tuple(moved[id(s)] for s in r.strips)) for r in rows)
-    return rows, replace(layout, strips=tuple(s for r in rows for s in r.strips))
+    speed = layout.paper_speed_mm_per_s
+    moved = [tuple(_moved(s, k, len(row), pitch, gap, thought, speed) for k, s in enumerate(row)) for row in strips]
+    rows = tuple(replace(r, strips=row) for r, row in zip(rows, moved, strict=True))
+    return rows, replace(layout, strips=tuple(s for row in moved for s in row))
 
 
 def _blank_mm(row: RowTrace, start_mm: float) -> float:

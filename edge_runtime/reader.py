@@ -114,11 +114,12 @@ class Reader:
         tempo = other_speed(reading.signal, reading.layout, reading.measurements)
         if tempo is None:
             return reading
-        said = replace(overrides, paper_speed_mm_per_s=75.0 - reading.layout.paper_speed_mm_per_s)
+        speed, decided = tempo
+        said = replace(overrides, paper_speed_mm_per_s=speed)
         again = self._traced(photo, found, reading.sheet, said, timings)
         if isinstance(again, Unreadable):
             return reading
-        return replace(again, layout=replace(again.layout, decided={**again.layout.decided, "paper_speed": tempo}))
+        return replace(again, layout=replace(again.layout, decided={**again.layout.decided, "paper_speed": decided}))
 
 
 def _open_scale(layout: PageLayout) -> bool:

@@ -51,7 +51,7 @@ def _task(line: Line) -> str:
     task = str(line.get("task", ""))
     if task in ("teacher/zero-shot", "teacher/linear-probe"):
         usual = line.get("column") in ("own prompts", "chosen on the validation fold")
-        all_labels = line.get("label_share", line.get("share", 1.0)) == 1.0
+        all_labels = line.get("share", 1.0) == 1.0
         return f"{task}/{line['encoder']}/{line['condition']}" if usual and all_labels else ""
     return f"{task}/accuracy" if task == "engines" and line.get("accuracy") else task
 
@@ -163,7 +163,7 @@ def _soak(line: Line) -> str:
 
 
 def _teacher(line: Line) -> str:
-    low, value, high = sorted(line["auroc"])
+    value, low, high = line["auroc"]
     result = f"macro AUROC {_n(value, 3)} ({_n(low, 3)} to {_n(high, 3)}), {line['refused']} refused"
     what = f"{line['task'].replace('/', ', ')}: {line['encoder']}, {line['condition']}"
     return _row(f"{what}, PTB-XL fold 9", result, line)

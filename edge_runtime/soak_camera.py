@@ -17,6 +17,7 @@ import numpy as np
 from ecg.page import U8
 from edge_runtime.camera import CameraOptions, CameraReader, CameraRun, run_camera
 from edge_runtime.camera_sources import CameraError, Source, open_source
+from edge_runtime.process import held
 
 FPS: Final = 15.0
 SIZE_PX: Final = (1280, 960)
@@ -44,12 +45,8 @@ def usage(start_s: float, taken: int = 0) -> Usage:
     """Memory, threads and open files of this process, from /proc/self; what is freed but kept goes back first."""
     gc.collect()
     _trim()
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    files = len(list(Path("/proc/self/fd").iterdir()))
-    return Usage(
-        time.monotonic() - start_s, int(fields["VmRSS"].split()[0]) / 1024, int(fields["Threads"]), files, taken
-    )
+    now = held()
+    return Usage(time.monotonic() - start_s, now.rss_mb, now.threads, now.files, taken)
 
 
 def _trim() -> None:

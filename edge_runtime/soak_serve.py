@@ -32,6 +32,7 @@ from PIL import Image
 from ecg.errors import EcgscanError
 from edge_runtime.cli import one_line_errors
 from edge_runtime.evaluate import ResultsOption
+from edge_runtime.process import held
 from edge_runtime.results_log import append_result, conditions, tidy
 
 SEED: Final = 5
@@ -94,13 +95,11 @@ class Served:
 
     def sample(self, tally: Tally) -> None:
         """Memory, threads and open files, once connections of the last upload are closed."""
-        proc = Path(f"/proc/{self._process.pid}")
         time.sleep(0.3)
-        status = (proc / "status").read_text()
-        found = {key: int(value) for key, value in re.findall(r"(VmRSS|Threads):\s+(\d+)", status)}
-        tally.rss_mb.append(found["VmRSS"] / 1024)
-        tally.threads.append(found["Threads"])
-        tally.files.append(len(list((proc / "fd").iterdir())))
+        now = held(self._process.pid)
+        tally.rss_mb.append(now.rss_mb)
+        tally.threads.append(now.threads)
+        tally.files.append(now.files)
 
     def stop(self) -> int:
         """Ends it as a user does; its exit code."""

@@ -6,12 +6,13 @@ A page at 50 mm/s that is read at 25 shows half the heart rate and twice every i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
+from ecg.layouts import PAPER_SPEEDS_MM_PER_S
 from ecg.measurements import Measurement, measure
 from ecg.page import Decided, EcgSignal, PageLayout
 
@@ -25,29 +26,32 @@ SURE: Final = 0.9995
 MARGIN: Final = 1.5  # of log odds: a rate read twice as fast as it is does more harm than a refusal
 
 
-def log_likelihood(measurements: Sequence[Measurement], names: Sequence[str] = tuple(USUAL)) -> float:
-    """How usual the heart is: the log densities of those of ``names`` that were measured, relative to the medians'."""
+def log_likelihood(figures: Mapping[str, float]) -> float:
+    """How usual a heart with these figures (names as in ``USUAL``) is: log densities relative to the medians'."""
     total = 0.0
-    for m in measurements:
-        if m.name in names and m.name in USUAL and isinstance(m.value, float):
-            median, sigma = USUAL[m.name]
-            bell = np.exp(-0.5 * (np.log(max(m.value, 1.0) / median) / sigma) ** 2)
-            odd = ODD * sigma * np.sqrt(2 * np.pi) / LOG_WIDTH_OF_ODD
-            total += float(np.log((1 - ODD) * bell + odd))
+    for name, value in figures.items():
+        median, sigma = USUAL[name]
+        bell = np.exp(-0.5 * (np.log(max(value, 1.0) / median) / sigma) ** 2)
+        odd = ODD * sigma * np.sqrt(2 * np.pi) / LOG_WIDTH_OF_ODD
+        total += float(np.log((1 - ODD) * bell + odd))
     return total
 
 
-def other_speed(signal: EcgSignal, layout: PageLayout, measurements: Sequence[Measurement]) -> Decided | None:
-    """How surely the page runs at the other speed (50 for 25 and 25 for 50 mm/s); None where it does not."""
+def _figures(measurements: Sequence[Measurement]) -> dict[str, float]:
+    return {m.name: m.value for m in measurements if m.name in USUAL and isinstance(m.value, float)}
+
+
+def other_speed(
+    signal: EcgSignal, layout: PageLayout, measurements: Sequence[Measurement]
+) -> tuple[float, Decided] | None:
+    """The other paper speed, where the heart speaks for it, and how surely; None where it does not."""
     speed = layout.paper_speed_mm_per_s
     said = layout.decided.get("paper_speed", Decided("default", 0.9))
-    if said.how in ("override", "text") or said.confidence > SURE or log_likelihood(measurements) > FAIR:
+    here = _figures(measurements)
+    if said.how in ("override", "text") or said.confidence > SURE or log_likelihood(here) > FAIR:
         return None
-    faster = replace(signal, fs_hz=signal.fs_hz * (75.0 - speed) / speed)
-    again = measure(faster)
-    both = [
-        n for n in USUAL if all(any(m.name == n and m.value is not None for m in ms) for ms in (measurements, again))
-    ]
-    odds = log_likelihood(again, both) - log_likelihood(measurements, both)
+    (other,) = (v for v in PAPER_SPEEDS_MM_PER_S if v != speed)
+    there = _figures(measure(replace(signal, fs_hz=signal.fs_hz * other / speed)))
+    odds = sum(log_likelihood({k: there[k]}) - log_likelihood({k: here[k]}) for k in here.keys() & there.keys())
     odds -= float(np.log(said.confidence / max(1.0 - said.confidence, 1e-4)))
-    return Decided("rhythm", round(float(1.0 / (1.0 + np.exp(-odds))), 3)) if odds > MARGIN else None
+    return (other, Decided("rhythm", round(float(1.0 / (1.0 + np.exp(-odds))), 3))) if odds > MARGIN else None
