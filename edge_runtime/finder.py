@@ -160,7 +160,7 @@ def texts_beyond(photo: Photo, found: Found, fine: Engine, names: Engine) -> tup
     view = _bounded(view_around(corners, found.pose.px_per_mm, found.pose.angle_rad, 0.0))
     maps = fine_maps(photo, view, fine)
     marks = read_marks(read_places(photo, maps, names), _plain_field(maps))
-    return tuple(m for m in marks if m.kind in TEXT_KINDS)
+    return tuple(m for m in marks if m.kind.startswith(("speed:", "gain:")))
 
 
 def _straightened(photo: Photo, pose: Pose, fine: Engine) -> Pose:

@@ -20,7 +20,17 @@ GAIN_PRIOR: Final = {5.0: 0.06, 10.0: 0.88, 20.0: 0.06}
 PULSE_WIDTHS: Final = {25.0: ((0.90, 5.0), (0.003, 10.0)), 50.0: ((0.35, 5.0), (0.55, 10.0))}
 PULSE_WIDTH_SIGMA_MM: Final = 0.8
 FAINT: Final = 0.3  # pulses seen less surely than this are no evidence
-SPLIT_SURE: Final = 0.8  # of a text "10/5"
+# How high the finder sees a pulse of so many mm, the pen's width included, and how well (mm).
+PULSE_SEEN_MM: Final = {5.0: (5.6, 0.3), 10.0: (10.0, 0.35), 20.0: (19.5, 0.8)}
+FALSE_PER_MM: Final = 0.003  # likelihood of a height that no gain explains
+CROWDED_PER_MM: Final = 0.03  # and of a high pulse that its neighbours cut into pieces
+SPLIT_SURE: Final = 0.93  # of a text "10/5"
+PART_SURE: Final = 0.8  # of "10" and "5" in a text "Limb 10 mm/mV Chest 5 mm/mV",
+PARTS_MM: Final = (90.0, 3.0)  # no further apart than this along and across the line
+SAME_TEXT_MM: Final = (11.0, 2.0)  # marks this near along and across the line read one text
+# How often the best mark of a printed text misreads it, by its score.
+MISREAD: Final = ((0.3, 0.6, 0.8, 0.9, 0.95, 0.98), (0.66, 0.45, 0.25, 0.06, 0.01, 0.003))
+_SPLIT: Final = SPLIT_GAIN.removeprefix("gain:").split("/")  # the limb leads' gain and the chest leads'
 ELSE_PER_MM: Final = 0.002  # likelihood of a width that no rule explains
 # Seconds on a page from its first column to its end, and how usual they are.
 PAGE_SECONDS: Final = ((10.0, 1.0), (5.0, 0.4), (20.0, 0.02), (2.5, 0.1), (12.0, 0.1), (8.0, 0.1), (6.0, 0.1))
@@ -40,10 +50,12 @@ class Scale:
 def find_scale(seen: Seen, columns: Columns, spec: LayoutSpec, rows_mm: tuple[float, ...]) -> Scale:
     """The likeliest speed and gain; ``how`` names the evidence that spoke loudest."""
     pulses = _beside_rows(seen.pulses, columns, spec, rows_mm)
+    texts = _said(seen.texts)
+    pitch = float(np.diff(np.sort([y for y in rows_mm if np.isfinite(y)])).min(initial=60.0))
     speed, speed_by = _decide(
         SPEED_PRIOR,
         {
-            "text": {v: _text(seen, f"speed:{v:g}", "speed:") for v in PAPER_SPEEDS_MM_PER_S},
+            "text": {v: _text(texts, f"speed:{v:g}", "speed:") for v in PAPER_SPEEDS_MM_PER_S},
             "pulse": {v: _pulse_width(pulses, v) for v in PAPER_SPEEDS_MM_PER_S},
             "layout": {v: _page_time(columns, spec, v) for v in PAPER_SPEEDS_MM_PER_S},
         },
@@ -52,11 +64,11 @@ def find_scale(seen: Seen, columns: Columns, spec: LayoutSpec, rows_mm: tuple[fl
     gain, gain_by = _decide(
         GAIN_PRIOR,
         {
-            "text": {g: _text(seen, f"gain:{g:g}", "gain:") for g in GAINS_MM_PER_MV},
-            "pulse": {g: _pulse_height(limb, g) for g in GAINS_MM_PER_MV},
+            "text": {g: _text(texts, f"gain:{g:g}", "gain:") for g in GAINS_MM_PER_MV},
+            "pulse": {g: _pulse_height(limb, g, pitch) for g in GAINS_MM_PER_MV},
         },
     )
-    split = _chest_gain(seen, chest, gain)
+    split = _chest_gain(texts, chest, gain, pitch)
     if split is not None and split[0] > gain:  # "10/5": limb leads never have the smaller one
         gain, split = split[0], (gain, split[1])
     return Scale(speed, gain, split[0] if split else None, speed_by, gain_by)
@@ -93,18 +105,51 @@ def _decide(prior: dict[float, float], evidence: dict[str, dict[float, float]]) 
     return values[i], Decided(how if push[how] > 0.3 else "default", round(float(p[i]), 3))
 
 
-def _text(seen: Seen, kind: str, group: str) -> float:
-    """Log likelihood of the printed texts if this one is printed: the surest mark of each value counts, once.
+def _said(texts: tuple[Mark, ...]) -> dict[str, float]:
+    """Each speed and gain that is read somewhere and its best score.
 
-    One misread text raises several marks side by side, so these are not several witnesses.
+    A long text raises several marks along its line, some of which misread a part of it: the surest counts.
     """
+    left = sorted(texts, key=lambda m: -m.score)
+    said: dict[str, float] = {}
+    while left:
+        best = left[0]
+        said[best.kind] = max(said.get(best.kind, 0.0), min(best.score, 1.0))
+        one = [best]
+        while near := [m for m in left if m not in one and any(_same_text(m, k) for k in one)]:
+            one += near
+        left = [m for m in left if m not in one]
+    both = _parted(texts)
+    if both > said.get(SPLIT_GAIN, 0.0):
+        said = {k: v for k, v in said.items() if not k.startswith("gain:")} | {SPLIT_GAIN: both}
+    return said
+
+
+def _parted(texts: tuple[Mark, ...]) -> float:
+    """How surely the limb leads' gain stands left of the chest leads' on one line."""
+    limb, chest = ([m for m in texts if m.kind == f"gain:{g}" and m.score > PART_SURE] for g in _SPLIT)
+    on_a_line = [
+        max(min(a.score, b.score), SPLIT_SURE)
+        for a in limb
+        for b in chest
+        if 0.0 < b.x_mm - a.x_mm < PARTS_MM[0] and abs(b.y_mm - a.y_mm) < PARTS_MM[1]
+    ]
+    return max(on_a_line, default=0.0)
+
+
+def _same_text(a: Mark, b: Mark) -> bool:
+    near = abs(a.x_mm - b.x_mm) < SAME_TEXT_MM[0] and abs(a.y_mm - b.y_mm) < SAME_TEXT_MM[1]
+    return near and a.kind.split(":")[0] == b.kind.split(":")[0]
+
+
+def _text(texts: dict[str, float], kind: str, group: str) -> float:
+    """Log likelihood of the texts read if this one is printed."""
     total = 0.0
-    kinds = {m.kind for m in seen.texts if m.kind.startswith(group)}
-    for here in sorted(kinds):
-        score = max(min(m.score, 1.0) for m in seen.texts if m.kind == here)
-        wrong = 0.66 - 0.65 * min(max((score - 0.3) / 0.65, 0.0), 1.0)  # below 0.3 a mark says nothing
-        says = here == kind or (here == SPLIT_GAIN and kind == SPLIT_GAIN.split("/")[0])
-        total += float(np.log(1.0 - wrong if says else wrong / 2))
+    for here, score in texts.items():
+        if here.startswith(group):
+            wrong = float(np.interp(score, *MISREAD))
+            says = here == kind or (here == SPLIT_GAIN and kind == f"gain:{_SPLIT[0]}")
+            total += float(np.log(1.0 - wrong if says else wrong / 2))
     return total
 
 
@@ -147,14 +192,19 @@ def _split_pulses(
     return np.array(limb).reshape(-1, 2), np.array(chest).reshape(-1, 2)
 
 
-def _pulse_height(pulses: F64, gain: float) -> float:
-    """Log likelihood of (height, score) (n, 2): heavy tails as some are misread; several count as two at most."""
+def _pulse_height(pulses: F64, gain: float, pitch_mm: float) -> float:
+    """Log likelihood of (height, score) (n, 2): heavy tails as some are misread; several count as two at most.
+
+    Where rows stand closer than a pulse is high, each is crossed by its neighbour's and seems to be several.
+    """
     if not pulses.size:
         return 0.0
     heights, scores = pulses.T
-    sigma = 0.05 * gain + 0.3
-    each = np.log(1.0 / (sigma * (1.0 + ((heights - gain) / sigma) ** 2)) + 0.003)
-    return float((each * _worth(scores)).sum() * min(1.0, 2.0 / len(heights)))
+    usual, sigma = PULSE_SEEN_MM[gain]
+    peak = 1.0 / (np.pi * sigma * (1.0 + ((heights - usual) / sigma) ** 2))
+    each = np.log(peak + (CROWDED_PER_MM if pitch_mm < gain else FALSE_PER_MM))
+    most = 1.0 if pitch_mm < max(GAINS_MM_PER_MV) else 2.0
+    return float((each * _worth(scores)).sum() * min(1.0, most / len(heights)))
 
 
 def _worth(scores: F64) -> F64:
@@ -162,15 +212,15 @@ def _worth(scores: F64) -> F64:
     return np.asarray(np.clip((scores - FAINT) / 0.3, 0.02, 1.0), dtype=np.float64)
 
 
-def _chest_gain(seen: Seen, chest: F64, gain: float) -> tuple[float, float] | None:
+def _chest_gain(texts: dict[str, float], chest: F64, gain: float, pitch_mm: float) -> tuple[float, float] | None:
     """The chest leads' own gain and its confidence, from their own pulses or from two gains printed as one text."""
-    if len(chest) >= 2:
-        own = max(GAINS_MM_PER_MV, key=lambda g: _pulse_height(chest, g))
+    if len(chest) >= 2 and pitch_mm > gain:
+        own = max(GAINS_MM_PER_MV, key=lambda g: _pulse_height(chest, g, pitch_mm))
         if own != gain and abs(float(np.median(chest[:, 0])) - own) < 0.15 * own:
             return own, 0.9
-    printed = {m.kind: m.score for m in sorted(seen.texts, key=lambda m: m.score) if m.kind.startswith("gain:")}
+    printed = {kind: score for kind, score in texts.items() if kind.startswith("gain:")}
     split = printed.pop(SPLIT_GAIN, 0.0)
-    limb_gain, chest_gain = (float(g) for g in SPLIT_GAIN.removeprefix("gain:").split("/"))
-    if split > SPLIT_SURE and split > max(printed.values(), default=0.0) - 0.1 and gain == limb_gain:
+    limb_gain, chest_gain = (float(g) for g in _SPLIT)
+    if split >= SPLIT_SURE and split > max(printed.values(), default=0.0) - 0.1 and gain == limb_gain:
         return chest_gain, 0.7
     return None

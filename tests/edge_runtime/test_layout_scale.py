@@ -1,0 +1,61 @@
+"""Paper speed and gain from pulses and texts as the finder sees them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ecg.layouts import LAYOUTS
+from ecg.page import Mark
+from edge_runtime.layout_evidence import gather
+from edge_runtime.layout_fit import Columns
+from edge_runtime.layout_scale import Scale, find_scale
+
+COLUMNS = Columns(20.0, 62.5, 270.0, 0.1, True)
+
+
+def scale(*marks: Mark, layout: str = "3x4+1", pitch: float = 30.0, columns: Columns = COLUMNS) -> Scale:
+    spec = LAYOUTS[layout]
+    return find_scale(gather(marks), columns, spec, tuple(40.0 + pitch * np.arange(spec.n_rows)))
+
+
+def pulses(height: float, width: float = 5.1, rows: int = 4, pitch: float = 30.0) -> list[Mark]:
+    return [Mark("pulse", 14.0, 40.0 + pitch * k - height / 2, 0.8, width, height) for k in range(rows)]
+
+
+@pytest.mark.parametrize(("height", "gain"), [(5.9, 5.0), (9.9, 10.0), (19.0, 20.0)])
+def test_pulses_are_seen_higher_by_the_pen(height, gain):
+    found = scale(*pulses(height))
+    assert (found.gain_mm_per_mv, found.gain.how) == (gain, "pulse")
+    assert found.gain.confidence > 0.9
+
+
+def test_a_misread_part_of_a_text_does_not_count():
+    text = [
+        Mark("gain:20", 100.0, 180.0, 0.98),
+        Mark("gain:10/5", 109.0, 180.5, 0.96),
+        Mark("gain:10", 116.0, 180.0, 0.9),
+    ]
+    found = scale(*text)
+    assert (found.gain_mm_per_mv, found.chest_gain_mm_per_mv) == (20.0, None)
+
+
+@pytest.mark.parametrize("middle", [(), (Mark("gain:10/5", 112.0, 180.0, 0.5),)])
+def test_two_gains_on_one_line_are_the_limb_leads_and_the_chest_leads(middle):
+    found = scale(Mark("gain:10", 100.0, 180.0, 0.99), Mark("gain:5", 130.0, 180.0, 0.98), *middle)
+    assert (found.gain_mm_per_mv, found.chest_gain_mm_per_mv) == (10.0, 5.0)
+
+
+def test_crowded_pulses_give_way_to_the_text():
+    """Rows 12.6 mm apart cut pulses 20 mm high into pieces of half their height."""
+    one_column = Columns(20.0, 250.0, 270.0, 0.1, True)
+    marks = pulses(9.8, rows=12, pitch=12.6)
+    found = scale(*marks, Mark("gain:20", 100.0, 200.0, 0.99), layout="12x1", pitch=12.6, columns=one_column)
+    assert (found.gain_mm_per_mv, found.chest_gain_mm_per_mv) == (20.0, None)
+    assert scale(*marks, layout="12x1", pitch=12.6, columns=one_column).gain_mm_per_mv == 10.0
+
+
+def test_sure_speed_text_wins_over_pulses_five_wide():
+    found = scale(*pulses(10.0), Mark("speed:50", 100.0, 180.0, 0.97))
+    assert (found.speed_mm_per_s, found.speed.how) == (50.0, "text")
+    assert scale(*pulses(10.0)).speed_mm_per_s == 25.0
