@@ -10,6 +10,7 @@ import numpy as np
 from edge_runtime.layout_evidence import (
     F64,
     I64,
+    Bools,
     LABEL_INDEX,
     LABELS,
     REACH_X_MM,
@@ -26,6 +27,14 @@ from edge_runtime.layout_evidence import (
 
 NAME_MATCH: Final = 4.5
 NAME_MISSING: Final = -1.0
+LEGIBLE: Final = 0.8  # a name of this score shows that names can be read,
+EACH_LEGIBLE: Final = -0.15  # and each makes it odder that a full-width strip has none,
+MOST_LEGIBLE: Final = 10  # up to so many
+FLAT: Final = -6.0  # a strip without a name and without a beat: a ruled line, the paper's edge
+BEAT_MM: Final = 1.6
+BEAT_SHARE: Final = 0.012  # of a row's columns reach further than that from its middle
+LEFT_MM: Final = (3.0, 34.0)  # how far left of the first column names may stand, beyond a pulse
+LEFT_DROP_MM: Final = 4.5  # at the height of their baselines
 START_MATCH: Final = 2.5
 START_MISSING: Final = -0.7
 OFF_PAGE: Final = -0.25  # a cell of the layout that the photo doesn't show
@@ -39,7 +48,7 @@ class Board:
 
     ``name`` (L, K, 13), ``start`` and ``ink`` (L, K) are log likelihood ratios; ``inked`` (L, W + 1) counts the map's
     columns with ink near a level, from the left; ``label_at`` (L, K) is the best name's label there, -1 without one;
-    ``sure`` (L, K) its score.
+    ``sure`` (L, K) its score; ``nameless`` (L,) what speaks for a full-width strip that no name is seen beside.
     """
 
     levels: F64
@@ -53,6 +62,7 @@ class Board:
     inked: I64
     label_at: I64
     sure: F64
+    nameless: F64
 
 
 def nearest(values: F64, levels: F64) -> I64:
@@ -84,9 +94,12 @@ def make_board(seen: Seen, ink: Ink, levels: F64, lattice: Lattice, drop_mm: flo
     lines = lattice.x0_mm + k * lattice.width_mm
     shown = ink.page_at(np.broadcast_to(lines + 2.0, shape), np.broadcast_to(levels[:, None], shape))
     cover, part, inked = _coverage(ink, levels, lines, lattice.width_mm)
-    name = np.where(shown, NAME_MISSING, OFF_PAGE)[..., None] + np.zeros(len(LABELS))
     label_at, sure = np.full(shape, -1, dtype=np.int64), np.zeros(shape)
     row, col = _seats(seen.names.x - shift_mm, seen.names.y - drop_mm, levels, lines)
+    first = int(np.searchsorted(k, lattice.k_min))
+    left = (row < 0) & _left_of(lines[first], seen.names.x)
+    row[left], col[left] = _heights(seen.names.y[left], levels, LEFT_DROP_MM), first
+    name = np.where(shown, NAME_MISSING, OFF_PAGE)[..., None] + np.zeros(len(LABELS))
     for i in np.flatnonzero(row >= 0):
         at, score = (row[i], col[i]), seen.names.score[i]
         name[at] = np.maximum(name[at], _CONFUSION[seen.label[i]] * (0.3 + 0.7 * score))
@@ -100,16 +113,26 @@ def make_board(seen: Seen, ink: Ink, levels: F64, lattice: Lattice, drop_mm: flo
     ink_part = (
         ROW_INK * np.clip(4.0 * cover - 2.6, -0.8, 1.0) * part * (lattice.width_mm / (ink.right_mm - ink.left_mm))
     )
-    return Board(levels, lattice, drop_mm, shift_mm, int(k[0]), name, start, ink_part, inked, label_at, sure)
+    lone = NAME_MISSING + EACH_LEGIBLE * min(int((sure > LEGIBLE).sum()), MOST_LEGIBLE) + FLAT * _flat(ink, levels)
+    return Board(levels, lattice, drop_mm, shift_mm, int(k[0]), name, start, ink_part, inked, label_at, sure, lone)
 
 
 def _seats(x: F64, y: F64, levels: F64, lines: F64) -> tuple[I64, I64]:
     """Level and lattice line of names moved onto their traces' starts; level -1 where none is near enough."""
-    rows, cols = nearest(y, levels), nearest(x, lines)
-    gap = np.diff(levels).min(initial=40.0)
-    near = np.abs(y - levels[rows]) <= min(7.0, max(0.45 * gap, 4.0))
-    near &= np.abs(x - lines[cols]) <= REACH_X_MM
-    return np.where(near, rows, -1), cols
+    cols = nearest(x, lines)
+    return np.where(np.abs(x - lines[cols]) <= REACH_X_MM, _heights(y, levels, 7.0), -1), cols
+
+
+def _heights(y: F64, levels: F64, reach_mm: float) -> I64:
+    """The nearest level of each height, -1 where it is too far."""
+    rows = nearest(y, levels)
+    gap = float(np.diff(levels).min(initial=40.0))
+    return np.where(np.abs(y - levels[rows]) <= min(reach_mm, max(0.45 * gap, 4.0)), rows, -1)
+
+
+def _left_of(line_mm: float, x: F64) -> Bools:
+    """Names that stand left of the first column, where others stand at their columns' starts."""
+    return (line_mm - x > LEFT_MM[0]) & (line_mm - x < LEFT_MM[1])
 
 
 def _coverage(ink: Ink, levels: F64, lines: F64, width_mm: float) -> tuple[F64, F64, I64]:
@@ -125,6 +148,17 @@ def _coverage(ink: Ink, levels: F64, lines: F64, width_mm: float) -> tuple[F64, 
     seen = paper[:, edges[1]] - paper[:, edges[0]]
     cover = (inked[:, edges[1]] - inked[:, edges[0]]) / np.maximum(seen, 1)
     return np.minimum(cover, 1.0), np.minimum(seen * ink.cell_mm / width_mm, 1.0), inked
+
+
+def _flat(ink: Ink, levels: F64) -> F64:
+    """Which levels (L,) have ink along a straight line only: 1.0, others 0.0."""
+    out = np.zeros(len(levels))
+    for i, (low, high) in enumerate(zip(*row_windows(levels), strict=True)):
+        rows = ink.rows(float(low), float(high))
+        there = ink.there[rows]
+        off = np.abs(ink.ys[rows] - levels[i]) > BEAT_MM
+        out[i] = float(there[off].any(axis=0).sum() < BEAT_SHARE * there.any(axis=0).sum())
+    return out
 
 
 def find_boards(seen: Seen, ink: Ink, levels: F64) -> list[Board]:

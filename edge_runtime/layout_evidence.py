@@ -26,7 +26,8 @@ LABELS: Final = (*LEADS, "-aVR")
 LABEL_INDEX: Final = {name: i for i, name in enumerate(LABELS)}
 MIN_SCORE: Final = 0.1
 MIN_ROW_GAP_MM: Final = 6.0
-NAME_REACH_MM: Final = 20.0  # a name's centre lies at most this far from the start of its trace
+NAME_REACH_MM: Final = 20.0  # a name's centre lies at most this far from the start of its trace,
+NAME_LEFT_MM: Final = 32.0  # or this far left of it, with a pulse between
 START_REACH_MM: Final = 3.0  # a start belongs to a column line at most this far away
 NOMINAL_WIDTHS_MM: Final = (62.5, 125.0, 250.0 / 3.0)
 MIN_COLUMN_MM: Final = 22.0
@@ -201,8 +202,9 @@ def name_shift(seen: Seen, drop_mm: float) -> float | None:
     """How far names lie right of their traces' starts, mm; None without a name beside a start."""
     dx = seen.names.x[:, None] - seen.starts.x[None, :]
     dy = seen.names.y[:, None] - drop_mm - seen.starts.y[None, :]
-    near = (np.abs(dx) <= NAME_REACH_MM) & (np.abs(dy) <= 8.0)
-    w = seen.names.score[:, None] * seen.starts.score[None, :] * np.exp(-0.5 * (dx / 14.0) ** 2)
+    near = (dx >= -NAME_LEFT_MM) & (dx <= NAME_REACH_MM) & (np.abs(dy) <= 8.0)
+    usual = np.exp(-0.5 * (dx / np.where(dx < 0, 20.0, 14.0)) ** 2)
+    w = seen.names.score[:, None] * seen.starts.score[None, :] * usual
     found = modes(dx[near], w[near], 1.8, 5.0, 1)
     return found[0] if found else None
 

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from ecg.layouts import LAYOUTS, LayoutSpec
-from edge_runtime.layout_board import NAME_MISSING, OFF_PAGE, ROW_INK, Board
+from edge_runtime.layout_board import OFF_PAGE, ROW_INK, Board
 from edge_runtime.layout_evidence import F64, I64, LABEL_INDEX, LABELS, Ink, Lattice
 from edge_runtime.layout_rhythm import RHYTHM_PRIOR, RHYTHM_RARE, name_rhythm, rhythm_likeness
 
@@ -117,7 +117,7 @@ def _rhythm_wanted(n_cols: int, k0: int, board: Board) -> F64:
     if not 0 <= at < board.start.shape[1]:
         return np.asarray(board.ink[:, k].sum(axis=1) - 1.0)
     # A lost name costs the same whatever the lead is; a name seen pays by its lead's prior.
-    named = np.maximum((board.name[:, at] + 0.6 * prior).max(axis=1), NAME_MISSING)
+    named = np.where(board.label_at[:, at] < 0, board.nameless, (board.name[:, at] + 0.6 * prior).max(axis=1))
     # Names and starts further right say that this is no full-width strip.
     inner = (board.sure[:, k[1:]] * 2.0).sum(axis=1) + np.maximum(board.start[:, k[1:]], 0.0).sum(axis=1)
     return np.asarray(named + board.start[:, at] + board.ink[:, k].sum(axis=1) - inner)
