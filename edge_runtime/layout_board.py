@@ -10,11 +10,11 @@ import numpy as np
 from edge_runtime.layout_evidence import (
     F64,
     I64,
-    Bools,
     LABEL_INDEX,
     LABELS,
     REACH_X_MM,
     START_REACH_MM,
+    Bools,
     Ink,
     Lattice,
     Seen,
