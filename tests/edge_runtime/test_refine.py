@@ -66,3 +66,19 @@ def test_fine_lines_do_not_draw_the_nodes_aside():
     sheet = lattice()
     moved_mm = (refined(Photo(rgb), sheet).node_px - sheet.node_px)[2:-2, 2:-2, 0] / PX_PER_MM
     assert np.abs(moved_mm - 0.1).max() < 0.02
+
+
+def test_lines_rounded_to_whole_dots_do_not_bend_the_clock():
+    dot_mm = 0.17
+
+    def rounded(x, y):
+        true = 5.0 * np.rint(x / 5.0)
+        return np.rint(true / dot_mm) * dot_mm - true + 0 * y
+
+    sheet = lattice()
+    photo = Photo(page(rounded))
+    x, _ = np.meshgrid(np.arange(2, 28) * 5.0, np.arange(2, 18) * 5.0)
+    printed = rounded(x, 0 * x)
+    moved_mm = (refined(photo, sheet).node_px - sheet.node_px)[2:-2, 3:-3, 0] / PX_PER_MM
+    assert printed.std() > 0.04  # 1.6 ms at 25 mm/s
+    assert moved_mm.std() < 0.25 * printed.std()
