@@ -49,8 +49,10 @@ def test_strip_terms_equal_the_loop():
             p = np.exp(z) / np.exp(z).sum()
             t = float(batch["bin"][i, x])
             low, share = int(t), t - int(t)
-            ahead = x + 1 < w and batch["present"][i, x + 1]
-            steep = abs(float(batch["bin"][i, x + 1]) - t) if ahead else 0.0
+            steep = 0.0  # of the steepest column among four on either side
+            for k in range(max(0, x - 4), min(w - 1, x + 5)):
+                if batch["present"][i, k] and batch["present"][i, k + 1]:
+                    steep = max(steep, abs(float(batch["bin"][i, k + 1] - batch["bin"][i, k])))
             weight = 1 + 3 * min(steep / 2, 1)
             ce -= weight * ((1 - share) * math.log(p[low]) + share * math.log(p[low + 1]))
             count += weight
