@@ -21,6 +21,8 @@ COMPUTE = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # These give back values that they were given: a result has its input's scale.
 PASSING = ("Resize", "MaxPool", "ReduceMax", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice")
 MIXING = ("Add", "Concat")
+# These leave little of what they read: on 8 bits even where floats follow.
+POOLING = ("AveragePool", "MaxPool")
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Scheme:
 
 
 # Sums, joins and enlarged maps on 8 bits too: a third less time in OpenVINO than with convolutions alone.
-TRT = Scheme("trt", unsigned=False, ops=(*COMPUTE, *MIXING, *PASSING))
-ORT = Scheme("ort", unsigned=True, ops=(*COMPUTE, *MIXING, *PASSING), integer_bias=True, bytes_in=True)
+TRT = Scheme("trt", unsigned=False, ops=(*COMPUTE, *MIXING, *PASSING, *POOLING))
+ORT = Scheme("ort", unsigned=True, ops=(*COMPUTE, *MIXING, *PASSING, *POOLING), integer_bias=True, bytes_in=True)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ def quantised_tensors(model: ModelProto, scheme: Scheme, keep_float: Collection[
     for node in _eight_bit_nodes(model, scheme, keep_float):
         for name in _activations(node, constants):
             wanted.setdefault(name)
+        if node.op_type in POOLING:
+            wanted.setdefault(node.output[0])
     return list(wanted)
 
 
@@ -328,8 +332,9 @@ def _eight_bit_nodes(model: ModelProto, scheme: Scheme, keep_float: Collection[s
                 chosen.add(name)
                 changed = True
     while True:  # what only leads out of the 8-bit part goes back to float
+        useful = (*COMPUTE, *POOLING)
         idle = [n for n in model.graph.node
-                if n.output[0] in chosen and n.op_type not in COMPUTE and not read(n.output[0])]  # fmt: skip
+                if n.output[0] in chosen and n.op_type not in useful and not read(n.output[0])]  # fmt: skip
         if not idle:
             break
         chosen -= {n.output[0] for n in idle}

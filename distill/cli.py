@@ -82,7 +82,8 @@ def _encoder(
     """The page path."""
     import torch
 
-    from distill.students import StudentConfig, StudentTrainConfig, train_student
+    from distill.page_train import StudentTrainConfig, train_student
+    from distill.students import StudentConfig
     from teacher.embed import load_targets
 
     torch.set_num_threads(threads)

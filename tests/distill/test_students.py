@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -6,19 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from distill.students import (
-    Lesson,
-    LossWeights,
-    PageStudent,
-    StudentConfig,
-    StudentTrainConfig,
-    load_student,
-    relational,
-    shifted,
-    student_loss,
-    text_of,
-    train_student,
-)
+from distill.page_train import STATE, StudentTrainConfig, load_student, shifted, text_of, train_student
+from distill.students import Lesson, LossWeights, PageStudent, StudentConfig, relational, student_loss
 from ecg.errors import InputError
 from ecg.findings import FINDINGS
 
@@ -113,6 +103,21 @@ def test_training_writes_a_student_that_comes_back(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.isfinite(net(torch.zeros(1, 1, 768, 768))[1]).all()
     assert "cosine" in (tmp_path / "run" / "page.jsonl").read_text(encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_that_was_cut_off_goes_on(tmp_path: Path) -> None:
+    _pool(tmp_path)
+    _targets(tmp_path / "targets.npz")
+    config = StudentTrainConfig(tmp_path, tmp_path / "targets.npz", tmp_path / "run", StudentConfig(NAME, embedding=16),
+                                steps=1, batch=2, log_every=1)  # fmt: skip
+    train_student(config, lambda line: None)
+    said: list[str] = []
+    train_student(replace(config, steps=2), said.append)
+    assert said[0] == "going on at step 1"
+    assert torch.load(tmp_path / "run" / STATE, weights_only=True)["step"] == 2
+    with pytest.raises(InputError, match="is of a student"):
+        train_student(replace(config, student=StudentConfig("repvit", embedding=16)), said.append)
 
 
 def test_pools_of_other_records_are_refused(tmp_path: Path) -> None:
