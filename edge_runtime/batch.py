@@ -108,7 +108,7 @@ def _results(todo: list[Item], task: Task, options: BatchOptions) -> Iterator[Fi
         from edge_runtime.batch_ray import ray_results
 
         return ray_results(todo, task, options.ray, options.workers)
-    from edge_runtime.engines.ort import usable_cores
+    from edge_runtime.engines.base import usable_cores
 
     workers = options.workers or usable_cores()
     return results(todo, task, max(1, min(workers, len(todo))))

@@ -125,9 +125,10 @@ def _measurements(line: Line) -> str:
 def _archive(line: Line) -> str:
     f = line["figures"]
     result = (
-        f"{_n(f['pages_per_s'])} files a second around the nets, {line['workers']} workers; memory of the parent "
-        f"{_n(f['parent_rss_mb'], 0)} MB, of the workers {_n(f['workers_rss_mb'], 0)} MB at the end, "
-        f"{_n(f['parent_growth_pct'])} % and {_n(f['workers_growth_pct'])} % more than after a quarter"
+        f"{_n(f['pages_per_s'])} files a second, {line['workers']} workers; between pages the parent holds "
+        f"{_n(f['parent_rss_mb'], 0)} MB, the workers {_n(f['workers_rss_mb'], 0)} MB, "
+        f"{_n(f['parent_rss_growth_pct'])} % and {_n(f['workers_rss_growth_pct'])} % more at the end than after a tenth; the workers' peak is "
+        f"{_n(f['workers_peak_mb'], 0)} MB"
     )
     return _row(f"`batch`: {line['data']}", result, line)
 
@@ -185,6 +186,7 @@ _ROWS: Final[dict[str, Callable[[Line], str]]] = {
     "measurements/ludb-printed": _measurements,
     "measurements/ludb-photographed": _measurements,
     "bench/batch": _archive,
+    "bench/batch-all": _archive,
     "engines": _engines,
     "findings/PTB-XL fold 9/photo": _findings,
     "findings/PhysioNet/CinC/photo": _findings,
