@@ -127,12 +127,15 @@ def findings(
     ),
     copies: Annotated[int, typer.Option(help="Simulated readings of each record.")] = 12,
     synthetic: Annotated[int, typer.Option(help="Synthetic hearts beside them.")] = 2400,
+    targets: Annotated[
+        Path | None, typer.Option(help="What ecgscan-teacher embed wrote: the embedding comes into its space.")
+    ] = None,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Train the signal path: decoded leads to findings and an embedding among the prompts."""
     from distill.findings_run import train_run
 
-    _told(lambda: typer.echo(f"wrote {train_run(data, out, seed, copies, synthetic)}"))
+    _told(lambda: typer.echo(f"wrote {train_run(data, out, targets, seed, copies, synthetic)}"))
 
 
 @app.command()

@@ -17,9 +17,19 @@ from calibration.confidence import fitted_rules
 from calibration.confidence_metrics import calibration_error, macro_auroc
 from distill.signal_path import SignalNetConfig, load_signal_net
 from distill.signal_path_train import SignalTrainConfig, predict, train_signal_path
-from distill.text_space import TextSpace, load_space, minilm_space, prompt_table, read_prompts, save_space, with_prompts
+from distill.text_space import (
+    TextSpace,
+    load_space,
+    minilm_space,
+    prompt_table,
+    read_prompts,
+    save_space,
+    teacher_space,
+    with_prompts,
+)
 from ecg.errors import InputError
 from ecg.findings import SUPERCLASSES, finding_labels
+from ecg.page import F32
 from ecg.readings import QUALITY, Readings, load_readings
 from edge_runtime.findings import FINDINGS_KEY
 
@@ -29,14 +39,30 @@ FINDINGS_JSON, PROMPTS_NPZ, SPACE_NPZ = "findings.json", "prompts.npz", "space.n
 GATED = ("coverage", "confidence")  # figures of quality that may leave a reading out
 
 
-def train_run(specs: Sequence[str], out: Path, seed: int = 0, copies: int = 12, synthetic: int = 2400) -> Path:
-    """Train the signal path on the training folds; returns its checkpoint."""
+def train_run(
+    specs: Sequence[str], out: Path, targets: Path | None = None, seed: int = 0, copies: int = 12, synthetic: int = 2400
+) -> Path:
+    """Train the signal path on the training folds; returns its checkpoint.
+
+    With ``targets`` (``ecgscan-teacher embed``) its embedding lives in the teacher's space, without in MiniLM's.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    space = minilm_space()
+    space, taught = (minilm_space(), None) if targets is None else _taught(targets)
     save_space(space, out / SPACE_NPZ)
     net = SignalNetConfig(embedding=space.width, seed=seed)
     config = SignalTrainConfig(net=net, copies=copies, synthetic=synthetic, seed=seed)
-    return train_signal_path(specs, out, space, config, TRAINING_FOLDS)
+    return train_signal_path(specs, out, space, config, TRAINING_FOLDS, taught)
+
+
+def _taught(path: Path) -> tuple[TextSpace, dict[str, F32]]:
+    """The teacher's space, and each training record's vector: between its whole signal and what a page prints of it."""
+    from teacher.embed import load_targets
+
+    targets = load_targets(path)
+    both = targets.signal + targets.printed
+    both /= np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-6)
+    trains = np.isin(targets.fold, (0, *TRAINING_FOLDS))
+    return teacher_space(targets), {str(n): v for n, v in zip(targets.record[trains], both[trains], strict=True)}
 
 
 def calibrate_run(

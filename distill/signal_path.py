@@ -1,13 +1,16 @@
 """The signal path: decoded leads to findings and an embedding.
 
-A bank of small random filters (as ROCKET's, arXiv 1910.13051) runs over each lead alone; what each filter saw at its
-strongest, on average and how often is all that the trained layers get.  With a thousand and a half records to learn
+A bank of small random filters (as ROCKET's, arXiv 1910.13051) runs over each lead alone; how strongly each filter
+answers, at most and in a usual second, is all that the trained layers get.  With a thousand and a half records to learn
 from, this generalises better than learnt filters, and its training takes seconds once the features are there.
+
+What it computes is laid out for 8 bits: a filter with gaps is a plain one on every d-th sample, and a plain one on one
+channel is one on four (four samples side by side, four results), so that all of it is convolution, ReLU and maxima.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +18,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ecg.errors import InputError
 from ecg.findings import FINDINGS
 from ecg.leads import N_LEADS
 from ecg.signal_input import SIGNAL_CHANNELS, SIGNAL_SAMPLES
 
 EXAMPLE_SHAPE = (1, SIGNAL_CHANNELS, SIGNAL_SAMPLES)
-_UNKNOWN = 30.0  # taken off where nothing is known, so that no maximum lies there
-_FLOOR = -3.0
-_STEEP = 4.0  # of the ramp that counts how often a filter answers
+_TAPS = 9
+_PHASES = 4  # samples that a convolution takes and gives at once
+_WINDOWS = 8  # of 1.28 s: about one beat each
+_PADDED = 1024  # samples: a multiple of windows, phases and dilations
+_LEAST_KNOWN = 0.25  # of a window
 _FAR = 6.0  # standard deviations that a feature may lie from its mean
 
 
 @dataclass(frozen=True)
 class SignalNetConfig:
-    """``banks``: (filters, dilation, stride) of each bank, taps of ``length``; ``hidden``, ``embedding``: widths."""
+    """``banks``: (filters, dilation, stride) of each bank, taps of 9; ``hidden``, ``embedding``: widths."""
 
-    banks: tuple[tuple[int, int, int], ...] = ((32, 1, 1), (24, 2, 2), (24, 4, 2), (16, 8, 4), (16, 16, 8))
-    length: int = 9
+    banks: tuple[tuple[int, int, int], ...] = ((56, 1, 1), (40, 2, 2), (32, 4, 2), (24, 8, 4), (16, 16, 8))
+    bias: float = 1.0
     hidden: int = 192
     embedding: int = 256
     findings: int = len(FINDINGS)
@@ -39,8 +45,25 @@ class SignalNetConfig:
 
     @property
     def n_features(self) -> int:
-        """Three for each filter and lead; each lead's size, and how much of it is known."""
-        return 3 * N_LEADS * sum(n for n, _, _ in self.banks) + 2 * N_LEADS
+        """Two for each filter and lead; each lead's size, and how much of it is known."""
+        return 2 * N_LEADS * sum(n for n, _, _ in self.banks) + 2 * N_LEADS
+
+
+def filter_bank(n: int, bias: float, g: torch.Generator) -> nn.Conv2d:
+    """n random filters of 9 taps that see no baseline, as one convolution of groups of four samples: channel k of the
+    input is sample 4 i + k, channel 4 f + k of the result is filter f at that sample."""
+    w = torch.randn(n, _TAPS, generator=g)
+    w = w - w.mean(dim=-1, keepdim=True)
+    w = w / w.norm(dim=-1, keepdim=True)
+    laid = torch.zeros(n, _PHASES, 3 * _PHASES)  # the groups before, at and after the result's
+    for k in range(_PHASES):
+        laid[:, k, k : k + _TAPS] = w
+    bank = nn.Conv2d(_PHASES, _PHASES * n, (1, 3), padding=(0, 1))
+    kernel = laid.reshape(n, _PHASES, 3, _PHASES).permute(0, 1, 3, 2).reshape(_PHASES * n, _PHASES, 1, 3)
+    bank.weight = nn.Parameter(kernel.contiguous(), requires_grad=False)
+    offset = (torch.rand(n, generator=g) * 2 - 1) * bias
+    bank.bias = nn.Parameter(offset.repeat_interleave(_PHASES), requires_grad=False)
+    return bank
 
 
 class KernelFeatures(nn.Module):
@@ -50,31 +73,27 @@ class KernelFeatures(nn.Module):
         super().__init__()
         self.config = config
         g = torch.Generator().manual_seed(config.seed)
-        self.banks = nn.ModuleList()
-        for n, dilation, stride in config.banks:
-            reach = dilation * (config.length // 2)
-            bank = nn.Conv2d(1, n, (1, config.length), (1, stride), (0, reach), (1, dilation))
-            w = torch.randn(n, 1, 1, config.length, generator=g)
-            w = w - w.mean(dim=-1, keepdim=True)
-            bank.weight = nn.Parameter(w / w.square().sum(dim=-1, keepdim=True).sqrt(), requires_grad=False)
-            bank.bias = nn.Parameter((torch.rand(n, generator=g) * 2 - 1) * 0.7, requires_grad=False)
-            self.banks.append(bank)
+        self.banks = nn.ModuleList(filter_bank(n, config.bias, g) for n, _, _ in config.banks)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Per filter and lead: strongest answer, mean answer above 0, share of answers above 0."""
-        b = x.shape[0]
-        shape, known, size = x.reshape(b, 3, 1, N_LEADS, SIGNAL_SAMPLES).unbind(1)
+        """Per filter and lead: the strongest answer, and the mean over windows of each one's strongest."""
+        b, more = x.shape[0], _PADDED - SIGNAL_SAMPLES
+        shape, known, size = x.reshape(b, 3, N_LEADS, SIGNAL_SAMPLES).unbind(1)
         share = known.mean(dim=-1)
-        out = [(size.mean(dim=-1) / share.clamp(min=1e-3)).flatten(1), share.flatten(1)]
-        for bank, (_, _, stride) in zip(self.banks, self.config.banks, strict=True):
-            here = known[..., ::stride]
-            count = here.sum(dim=-1).clamp(min=1.0)
-            y = bank(shape) + (here - 1.0) * _UNKNOWN
-            strongest = y.amax(dim=-1).clamp(min=_FLOOR)
-            above = y.clamp(min=0.0)
-            mean = above.sum(dim=-1) / count
-            often = (above * _STEEP).clamp(max=1.0).sum(dim=-1) / count
-            out += [strongest.flatten(1), mean.flatten(1), often.flatten(1)]
+        out = [size.mean(dim=-1) / share.clamp(min=1e-3), share]
+        shape, wide = F.pad(shape, (0, more)), _PADDED // _WINDOWS
+        told = F.avg_pool1d(F.pad(known, (0, more)), wide, wide)
+        here = (told > _LEAST_KNOWN).to(x.dtype)[:, None]
+        weight = told[:, None] * here
+        total = weight.sum(dim=-1).clamp(min=1e-2)
+        for bank, (n, dilation, stride) in zip(self.banks, self.config.banks, strict=True):
+            rows, groups = dilation // stride, _PADDED // dilation // _PHASES
+            every = shape.reshape(b, N_LEADS, -1, dilation)[..., ::stride].permute(0, 3, 1, 2)
+            grouped = every.reshape(b, rows * N_LEADS, groups, _PHASES).permute(0, 3, 1, 2)
+            window = (1, groups // _WINDOWS)
+            top = F.max_pool2d(F.relu(bank(grouped)), window, window)
+            top = top.reshape(b, n, _PHASES, rows, N_LEADS, _WINDOWS).amax(dim=(2, 3))
+            out += [(top * here).amax(dim=-1).flatten(1), ((top * weight).sum(dim=-1) / total).flatten(1)]
         return torch.cat(out, dim=1)
 
 
@@ -124,9 +143,11 @@ def save_signal_net(net: SignalNet, path: Path, extra: dict[str, Any] | None = N
 
 
 def load_signal_net(path: Path) -> SignalNet:
-    """The net of a checkpoint in eval mode; what ``export.to_onnx`` takes."""
+    """The net of a checkpoint in eval mode; what ``export.to_onnx`` takes.  InputError where it is of another build."""
     state = torch.load(path, weights_only=True)
     config = dict(state["config"])
+    if set(config) != {f.name for f in fields(SignalNetConfig)}:
+        raise InputError(f"{path}: is a net of another version; train it anew with ecgscan-distill findings")
     config["banks"] = tuple(tuple(b) for b in config["banks"])
     net = SignalNet(SignalNetConfig(**config))
     net.load_state_dict(state["net"])

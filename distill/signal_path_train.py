@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,8 @@ class SignalTrainConfig:
 
     ``class_weight`` counts the superclasses more than the codes, ``synthetic_weight`` synthetic hearts less than real
     ones; ``shrink`` is the square penalty on the linear layer, ``align`` the weight of the contrast with prompts.
+    Where a teacher's embeddings are there, ``cosine`` and ``relational`` bring the embedding to them, ``scores`` its
+    cosines with every prompt to theirs.
     """
 
     net: SignalNetConfig = field(default_factory=SignalNetConfig)
@@ -46,18 +48,23 @@ class SignalTrainConfig:
     class_weight: float = 2.0
     synthetic_weight: float = 0.3
     align: float = 0.5
+    cosine: float = 1.0
+    relational: float = 1.0
+    scores: float = 5.0
     seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """n rows to train on: features (n, f) float16, target, known (n, findings), concepts (n, prompts), weight (n,)."""
+    """n rows to train on: features (n, f) float16, target, known (n, findings), concepts (n, prompts), weight (n,),
+    taught (n, d): the teacher's unit vectors, 0 where it has none."""
 
     features: NDArray[np.float16]
     target: F32
     known: F32
     concepts: F32
     weight: F32
+    taught: F32
 
 
 @torch.no_grad()
@@ -91,13 +98,19 @@ def _codes(space: TextSpace) -> list[str]:
     return [c for c in space.vectors if not c.startswith("class:")]
 
 
-def table(features: Sequence[NDArray[np.float16]], signals: Signals, space: TextSpace, weight: float = 1.0) -> Table:
-    """Copies of one set of records as rows."""
+def table(
+    features: Sequence[NDArray[np.float16]], signals: Signals, space: TextSpace, weight: float = 1.0,
+    taught: Mapping[str, F32] | None = None,
+) -> Table:  # fmt: skip
+    """Copies of one set of records as rows; ``taught``: the teacher's vectors by the records' names."""
     n = len(features)
     known = np.tile(signals.known, (n, 1)).astype(np.float32)
     concepts = np.tile(concepts_of(signals, space), (n, 1))
     weights = np.full(n * len(signals), weight, np.float32)
-    return Table(np.concatenate(list(features)), np.tile(signals.target, (n, 1)), known, concepts, weights)
+    none = np.zeros(space.width, np.float32)
+    vectors = np.stack([(taught or {}).get(str(name), none) for name in signals.name])
+    return Table(np.concatenate(list(features)), np.tile(signals.target, (n, 1)), known, concepts, weights,
+                 np.tile(vectors, (n, 1)))  # fmt: skip
 
 
 def joined(tables: Sequence[Table]) -> Table:
@@ -125,13 +138,37 @@ class AlignLoss(nn.Module):
         return yes.sum(dim=1) * 0.2 + which * 0.2
 
 
+class DistilLoss(nn.Module):
+    """Embedding against the teacher's: directly, by the batch's table of cosines (RKD, arXiv 1904.05068), and by its
+    cosines with the prompts, superclasses above all.  Rows that the teacher has no vector of count nothing."""
+
+    def __init__(self, space: TextSpace, config: SignalTrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("text", torch.from_numpy(np.stack([space.of(c) for c in space.vectors])))
+        coarse = torch.tensor([1.0 if c.startswith("class:") else 0.2 for c in space.vectors])
+        self.register_buffer("counts", coarse)
+
+    def forward(self, embedding: Tensor, taught: Tensor) -> Tensor:
+        """The mean over the rows that the teacher knows."""
+        there = taught.square().sum(dim=1) > 0.5
+        if not there.any():
+            return embedding.sum() * 0.0
+        e, t = F.normalize(embedding.float(), dim=1)[there], taught[there]
+        off = ((e - t) @ self.text.T).square() * self.counts  # type: ignore[operator]
+        near = (1 - (e * t).sum(dim=1)).mean()
+        alike = F.mse_loss(e @ e.T, t @ t.T)
+        c = self.config
+        return c.cosine * near + c.relational * alike + c.scores * off.sum(dim=1).mean()
+
+
 def train_heads(rows: Table, space: TextSpace, config: SignalTrainConfig) -> Heads:
     """Fit the heads on features; returns them in eval mode."""
     torch.manual_seed(config.seed)
-    heads, align = Heads(config.net), AlignLoss(space)
+    heads, align, distil = Heads(config.net), AlignLoss(space), DistilLoss(space, config)
     _standardise(heads, rows)
     x = torch.from_numpy(rows.features)
-    rest = [torch.from_numpy(a) for a in (rows.target, rows.known, rows.concepts, rows.weight)]
+    rest = [torch.from_numpy(a) for a in (rows.target, rows.known, rows.concepts, rows.weight, rows.taught)]
     class_weight = torch.ones(config.net.findings)
     class_weight[:N_CLASSES] = config.class_weight
     decayed = [heads.hidden.weight, heads.findings.weight, heads.embed.weight]
@@ -143,11 +180,11 @@ def train_heads(rows: Table, space: TextSpace, config: SignalTrainConfig) -> Hea
     heads.train()
     for _ in range(config.epochs):
         for k in torch.randperm(len(x)).split(config.batch):
-            target, known, concepts, weight = (r[k] for r in rest)
+            target, known, concepts, weight, taught = (r[k] for r in rest)
             logits, embedding = heads(x[k].float())
             each = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * known * class_weight
             loss = (each.sum(dim=1) + config.align * align(embedding, concepts)) * weight
-            total = loss.mean() + config.shrink * heads.linear.weight.square().sum()
+            total = loss.mean() + config.shrink * heads.linear.weight.square().sum() + distil(embedding, taught)
             optimiser.zero_grad()
             total.backward()
             optimiser.step()
@@ -198,15 +235,15 @@ def figures(logits: F32, embedding: F32, target: F32, space: TextSpace) -> dict[
 
 def train_signal_path(
     specs: Sequence[str], out: Path, space: TextSpace, config: SignalTrainConfig, folds: tuple[int, ...],
-    tell: Callable[[str], None] = print,
+    taught: Mapping[str, F32] | None = None, tell: Callable[[str], None] = print,
 ) -> Path:  # fmt: skip
     """Train on the records of ``specs`` and ``folds`` and write ``findings.ckpt``; features that an earlier run kept
-    in ``out`` are used again."""
+    in ``out`` are used again.  ``taught``: a teacher's unit vectors by the records' names, in ``space``."""
     out.mkdir(parents=True, exist_ok=True)
     bank = KernelFeatures(config.net)
     real = real_signals(specs, folds)
     copies = [_kept(out / f"features-{k:02d}.npy", partial(_copy, bank, real, k), tell) for k in range(config.copies)]
-    rows = [table(copies, real, space)]
+    rows = [table(copies, real, space, taught=taught)]
     if config.synthetic:
         hearts = synthetic_signals(config.synthetic, config.seed)
         made = _kept(out / "features-synthetic.npy", lambda: features_of(bank, simulated(hearts, 1)), tell)

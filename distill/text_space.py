@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +15,23 @@ from ecg.errors import InputError
 from ecg.findings import FINDINGS, SUPERCLASSES
 from ecg.page import F32
 
+if TYPE_CHECKING:
+    from teacher.embed import Targets
+
 MINILM: Final = "all-MiniLM-L6-v2"
+HEAD: Final = "head:"  # before the names of a head's arrays in files
 
 
 @dataclass(frozen=True, eq=False)
 class TextSpace:
     """Unit vectors (d,) of each code's prompts: ``vectors[code]`` (k, d); ``name`` says whose space it is; ``centre``
-    (d,) was taken off before their lengths were made 1."""
+    (d,) was taken off before their lengths were made 1; ``head``: what brings MiniLM's sentences into a teacher's space
+    (empty for MiniLM's own)."""
 
     name: str
     vectors: dict[str, F32]
     centre: F32
+    head: Mapping[str, F32] = field(default_factory=dict)
 
     @property
     def width(self) -> int:
@@ -62,15 +69,43 @@ def embedded(
     return TextSpace(name, {code: _unit(v - centre) for code, v in raw.items()}, centre)
 
 
+def teacher_space(targets: Targets) -> TextSpace:
+    """The prompts in a teacher's own space, out of what ``ecgscan-teacher embed`` wrote."""
+    runs = [len(list(rows)) for _, rows in groupby(targets.sentence_concept.tolist())]
+    concepts = targets.concept.tolist()
+    if len(runs) != len(concepts):
+        raise InputError("the targets' sentences aren't in the order of their concepts; make them again")
+    first = len(concepts) - len(SUPERCLASSES)
+    names = [c if k < first else f"class:{c}" for k, c in enumerate(concepts)]
+    parts = np.split(targets.text, np.cumsum(runs)[:-1])
+    vectors = {n: np.asarray(p, np.float32) for n, p in zip(names, parts, strict=True)}
+    return TextSpace(f"teacher {targets.teacher[:12]}", vectors, np.zeros(targets.text.shape[1], np.float32),
+                     dict(targets.text_head))  # fmt: skip
+
+
 def with_prompts(space: TextSpace, sets: Mapping[str, Sequence[str]]) -> TextSpace:
-    """The space with prompts of the user's own beside its codes; ``InputError`` for a space that isn't MiniLM's."""
-    if not space.name.startswith(MINILM):
-        raise InputError(f"prompts of your own need the space of {MINILM}, this run has {space.name!r}")
+    """The space with prompts of the user's own beside its codes; ``InputError`` where nothing brings MiniLM's vectors
+    into it."""
+    if not space.name.startswith(MINILM) and not space.head:
+        raise InputError(f"prompts of your own need the space of {MINILM} or a head into {space.name!r}: there is none")
     from teacher.encoders.text import load_minilm
 
     encoder = load_minilm()
-    own = {name: _unit(encoder.embed(list(s)).numpy() - space.centre) for name, s in sets.items()}
-    return TextSpace(space.name, space.vectors | own, space.centre)
+    own = {name: _unit(_headed(space.head, encoder.embed(list(s)).numpy()) - space.centre) for name, s in sets.items()}
+    return TextSpace(space.name, space.vectors | own, space.centre, space.head)
+
+
+def _headed(head: Mapping[str, F32], x: F32) -> F32:
+    """The teacher's text projection (``teacher.model.projection``)."""
+    if not head:
+        return x
+    import torch
+    from torch.nn import functional as F
+
+    w = {k: torch.from_numpy(np.asarray(v, np.float32)) for k, v in head.items()}
+    y = F.layer_norm(torch.from_numpy(x), (x.shape[1],), w["0.weight"], w["0.bias"])
+    y = F.linear(F.gelu(F.linear(y, w["1.weight"], w["1.bias"])), w["3.weight"], w["3.bias"])
+    return np.asarray(y.numpy(), np.float32)
 
 
 def read_prompts(path: Path) -> dict[str, tuple[str, ...]]:
@@ -100,8 +135,9 @@ def save_space(space: TextSpace, path: Path) -> None:
     count = np.array([len(v) for v in space.vectors.values()])
     vectors = np.concatenate(list(space.vectors.values()))
     codes = np.array(list(space.vectors))
+    head = {f"{HEAD}{k}": v for k, v in space.head.items()}
     np.savez(path, allow_pickle=False, name=np.array(space.name), codes=codes, count=count, vectors=vectors,
-             centre=space.centre)  # fmt: skip
+             centre=space.centre, **head)  # fmt: skip
 
 
 def load_space(path: Path) -> TextSpace:
@@ -109,7 +145,8 @@ def load_space(path: Path) -> TextSpace:
     try:
         with np.load(path, allow_pickle=False) as f:
             parts = np.split(f["vectors"], np.cumsum(f["count"])[:-1])
-            return TextSpace(str(f["name"]), dict(zip(f["codes"].tolist(), parts, strict=True)), f["centre"])
+            head = {k.removeprefix(HEAD): f[k] for k in f.files if k.startswith(HEAD)}
+            return TextSpace(str(f["name"]), dict(zip(f["codes"].tolist(), parts, strict=True)), f["centre"], head)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: can't be read as a text space ({error})") from error
 

@@ -16,6 +16,7 @@
 | text | (m, d) | its embedding |
 | concept | (k,) str | SCP codes, then the five superclasses |
 | concept_vector | (k, d) | the unit mean of a concept's sentences: score = embedding @ concept_vector |
+| head:NAME | | weights of the text projection, where the text encoder is MiniLM: for sentences of one's own |
 | teacher | () str | sha256 of the run's teacher.safetensors |
 
 Lost gains are drawn without the record's labels, from its name: the same in every run.  For pages that aren't here
@@ -48,6 +49,7 @@ from teacher.signal_set import CONCEPTS, layout_mask
 from teacher.train import TEACHER, load_teacher
 
 VIEWS = ("clean", "photo")
+HEAD = "head:"
 
 
 def embed(
@@ -98,7 +100,8 @@ def _text_arrays(net: Teacher) -> dict[str, Any]:
     concepts = list(CONCEPTS)
     said = [*PROMPTS.values(), *SUPERCLASS_PROMPTS.values()]
     flat = [s for one in said for s in one]
-    return {
+    head = {f"{HEAD}{k}": v.numpy() for k, v in net.text_projection.state_dict().items()}
+    return (head if net.config.text.kind == "minilm" else {}) | {
         "sentence": np.array(flat),
         "sentence_concept": np.array([c for c, one in zip(concepts, said, strict=True) for _ in one]),
         "text": net.embed_text(encoder.embed(flat)).numpy(),
@@ -125,6 +128,7 @@ class Targets:
     concept: NDArray[np.str_]
     concept_vector: F32
     teacher: str
+    text_head: dict[str, F32]
 
 
 def load_targets(path: Path) -> Targets:
@@ -137,4 +141,5 @@ def load_targets(path: Path) -> Targets:
     for name in ("codes", "superclasses"):
         a[name] = tuple(tuple(one.split()) for one in a[name].tolist())
     a["teacher"] = str(a["teacher"])
+    a["text_head"] = {k.removeprefix(HEAD): a.pop(k) for k in list(a) if k.startswith(HEAD)}
     return Targets(**a)

@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -6,19 +8,30 @@ import torch
 
 from distill.findings_run import calibrated, write_prompts
 from distill.readings import gather, printed, reading_arrays, whole_page_shot
-from distill.signal_path import EXAMPLE_SHAPE, SignalNet, SignalNetConfig, load_signal_net
+from distill.signal_path import EXAMPLE_SHAPE, SignalNet, SignalNetConfig, filter_bank, load_signal_net
 from distill.signal_path_data import Signals, as_read, layout_mask, load_signals, random_mask, save_signals, signals_of
 from distill.signal_path_train import (
+    DistilLoss,
     SignalTrainConfig,
     features_of,
     figures,
     predict,
+    predict_features,
     save_run,
     simulated,
     table,
     train_heads,
 )
-from distill.text_space import TextSpace, embedded, load_space, prompt_table, read_prompts, save_space
+from distill.text_space import (
+    TextSpace,
+    embedded,
+    load_space,
+    prompt_table,
+    read_prompts,
+    save_space,
+    teacher_space,
+    with_prompts,
+)
 from ecg.errors import InputError
 from ecg.findings import FINDING_CODES, FINDINGS, SUPERCLASSES
 from ecg.layouts import LAYOUTS
@@ -26,6 +39,7 @@ from ecg.page import Unreadable
 from ecg.readings import Readings, load_readings
 from ecg.records import EcgRecord
 from ecg.synth.heart import beat, random_heart
+from teacher.embed import Targets
 
 NET = SignalNetConfig(banks=((4, 1, 1), (4, 4, 4)), hidden=8, embedding=16)
 
@@ -75,6 +89,22 @@ def test_what_is_unknown_does_not_matter_to_the_net() -> None:
     assert torch.isfinite(net.features(longer)).all()
 
 
+def test_a_bank_of_groups_is_the_plain_filter() -> None:
+    bank = filter_bank(3, 0.5, torch.Generator().manual_seed(1))
+    x = torch.randn(1, 40)
+    laid = bank(x.reshape(1, 1, 10, 4).permute(0, 3, 1, 2))
+    own = bank.weight[::4].reshape(3, 4, 3).permute(0, 2, 1).reshape(3, 1, 12)[..., :9]
+    plain = torch.nn.functional.conv1d(x[None], own, bank.bias[::4], padding=4)
+    woven = laid.reshape(3, 4, 10).permute(0, 2, 1).reshape(3, 40)
+    np.testing.assert_allclose(woven.detach(), plain[0].detach(), atol=1e-5)
+
+
+def test_nets_of_another_version_are_refused(tmp_path: Path) -> None:
+    torch.save({"config": {"length": 9}, "net": {}}, tmp_path / "findings.ckpt")
+    with pytest.raises(InputError, match="train it anew"):
+        load_signal_net(tmp_path / "findings.ckpt")
+
+
 def test_default_net_stays_small() -> None:
     assert sum(p.numel() for p in SignalNet().parameters()) < 1.5e6
 
@@ -112,6 +142,64 @@ def test_own_prompts_are_read_line_by_line(tmp_path: Path) -> None:
     path.write_text("no colon here\n", encoding="utf-8")
     with pytest.raises(InputError, match="line 1"):
         read_prompts(path)
+
+
+def test_the_embedding_comes_to_the_teachers(signals: Signals, space: TextSpace) -> None:
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(4, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    names = [f"r{k}" for k in range(len(signals))]
+    named = replace(signals, name=np.array(names))
+    taught = {name: vectors[k % 4] for k, name in enumerate(names) if k}
+    net = SignalNet(NET)
+    rows = table([features_of(net.features, simulated(named, 0))], named, space, taught=taught)
+    assert not rows.taught[0].any()
+    config = SignalTrainConfig(net=NET, epochs=150, batch=24, lr=3e-3, cosine=5.0)
+    loss = DistilLoss(space, config)
+    assert float(loss(torch.from_numpy(rows.taught[1:]), torch.from_numpy(rows.taught[1:]))) < 1e-4
+    assert float(loss(torch.randn(2, 16), torch.zeros(2, 16))) == 0
+
+    def near(chosen: SignalTrainConfig) -> float:
+        out = predict_features(train_heads(rows, space, chosen), rows.features)[1]
+        return float((out * rows.taught)[1:].sum(axis=1).mean())
+
+    assert near(config) > 0.3
+    assert near(config) > near(replace(config, cosine=0.0, relational=0.0, scores=0.0)) + 0.2
+
+
+def _targets(space: TextSpace) -> Targets:
+    head = torch.nn.Sequential(torch.nn.LayerNorm(8), torch.nn.Linear(8, 6), torch.nn.GELU(), torch.nn.Linear(6, 16))
+    concepts = [c.removeprefix("class:") for c in space.vectors]
+    return Targets(
+        record=np.array(["a"]), source=np.array(["ptbxl"]), fold=np.array([1]), codes=((),), superclasses=((),),
+        image=np.zeros((1, 1, 16), np.float32), signal=np.zeros((1, 16), np.float32),
+        printed=np.zeros((1, 16), np.float32), sentence=np.array(["?"] * 2 * len(concepts)),
+        sentence_concept=np.repeat(concepts, 2), text=np.concatenate(list(space.vectors.values())),
+        concept=np.array(concepts), concept_vector=np.zeros((len(concepts), 16), np.float32),
+        teacher="0123456789abcdef", text_head={k: v.numpy() for k, v in head.state_dict().items()},
+    )  # fmt: skip
+
+
+def test_the_teachers_space_takes_sentences_of_ones_own(
+    space: TextSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = _targets(space)
+    save_space(teacher_space(targets), tmp_path / "t.npz")
+    loaded = load_space(tmp_path / "t.npz")
+    assert loaded.name == "teacher 0123456789ab"
+    np.testing.assert_array_equal(loaded.vectors["class:MI"], space.vectors["class:MI"])
+    said = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    encoder = SimpleNamespace(embed=lambda sentences: said[: len(sentences)])
+    monkeypatch.setattr("teacher.encoders.text.load_minilm", lambda: encoder)
+    own = with_prompts(loaded, {"brugada": ("one", "two")}).vectors["brugada"]
+    head = torch.nn.Sequential(torch.nn.LayerNorm(8), torch.nn.Linear(8, 6), torch.nn.GELU(), torch.nn.Linear(6, 16))
+    head.load_state_dict({k: torch.from_numpy(v) for k, v in targets.text_head.items()})
+    wanted = torch.nn.functional.normalize(head(said), dim=1).detach().numpy()
+    np.testing.assert_allclose(own, wanted, atol=1e-5)
+    with pytest.raises(InputError, match="of your own need"):
+        with_prompts(replace(loaded, head={}), {"brugada": ("one",)})
+    with pytest.raises(InputError, match="order"):
+        teacher_space(replace(targets, sentence_concept=targets.sentence_concept[:-2]))
 
 
 def _readings(signals: Signals, tmp_path: Path) -> Readings:
