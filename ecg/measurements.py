@@ -21,7 +21,7 @@ P_LIKE_IF_IRREGULAR: Final = 0.7  # an irregular rhythm needs surer P waves: fib
 MIN_BEATS: Final = 2
 MIN_INTERVALS: Final = 3  # for the rhythm
 FIDUCIAL_S: Final = 0.003  # one standard deviation of a beat's place in time
-BASELINE_MV: Final = 0.02  # of the level that net areas are counted from
+BASELINE_MV: Final = 0.02  # of the level that deflections and areas are counted from
 MAX_AXIS_ERROR_DEG: Final = 40.0
 
 # One standard deviation of what remains between these intervals and cardiologists' marks with all leads and clean
@@ -248,10 +248,12 @@ def _corrected(found: Delineation, qt: Measurement) -> tuple[Measurement, ...]:
 
 
 def axis(found: Delineation, doubt: float = 1.0) -> Measurement:
-    """The frontal QRS axis in degrees (0 left, 90 feet, -180 to 180) from the net areas in I and aVF.
+    """The frontal QRS axis in degrees (0 left, 90 feet, -180 to 180) from the net deflections in I and aVF.
 
-    The areas in I and aVF are the least-squares fit to those of all limb leads seen; aVF counts 2 / sqrt(3) times,
-    since an augmented lead is that much smaller.
+    A lead's net deflection is its tallest R minus its deepest Q or S, as cardiologists read an axis; aVF counts
+    2 / sqrt(3) times, since an augmented lead is that much smaller.  Where I or aVF is not seen, the deflections of the
+    limb leads that are seen are fitted.  Net areas give an axis of their own: half its distance is part of the error,
+    like leads that contradict each other.
     """
     n = int(found.used.sum())
     span = found.marks_s[[QRS_ON, QRS_OFF]]
@@ -263,14 +265,22 @@ def axis(found: Delineation, doubt: float = 1.0) -> Measurement:
     model = LIMB_FROM_I_II[seen]
     if seen.sum() < 2 or np.linalg.matrix_rank(model) < 2:
         return _none("axis", "deg", "two limb leads are needed", n)
-    areas = (limb[seen] - limb[seen, :1]).sum(axis=1) / found.fs_hz
+    wave = limb - limb[:, :1]
+    net = np.maximum(wave.max(axis=1), 0.0) + np.minimum(wave.min(axis=1), 0.0)  # NaN where not seen
     inverse = np.linalg.pinv(model)
-    one, two = inverse @ areas
-    side = np.array([one, (two - one / 2) * 2 / np.sqrt(3)])
-    size = float(np.hypot(*side))
-    misfit = float(np.sqrt(np.mean((model @ (inverse @ areas) - areas) ** 2)))  # leads that contradict each other
-    off = np.hypot(BASELINE_MV * (b - a) / found.fs_hz, misfit) * doubt
-    error = float(np.degrees(np.arctan2(off, max(size, 1e-9))))
+    mean = wave[seen].mean(axis=1)
+    by_area = _frontal(inverse @ mean)
+    side = np.array([net[0], 2 / np.sqrt(3) * net[5]]) if seen[[0, 5]].all() else _frontal(inverse @ net[seen])
+    misfit = float(np.sqrt(np.mean((model @ (inverse @ mean) - mean) ** 2)))  # leads that contradict each other
+    off = np.hypot(BASELINE_MV, misfit) * doubt / max(float(np.hypot(*by_area)), 1e-9)
+    apart = np.arctan2(side[0] * by_area[1] - side[1] * by_area[0], side @ by_area)
+    error = float(np.degrees(np.hypot(np.arctan(off), apart / 2)))
     if error > MAX_AXIS_ERROR_DEG:
-        return _none("axis", "deg", "QRS has no net area in the limb leads", n)
+        return _none("axis", "deg", "QRS has no clear net deflection in the limb leads", n)
     return Measurement("axis", float(np.degrees(np.arctan2(side[1], side[0]))), "deg", error, n)
+
+
+def _frontal(one_two: F64) -> F64:
+    """Leads I and II to the axes 0 and 90 degrees."""
+    one, two = one_two
+    return np.array([one, (two - one / 2) * 2 / np.sqrt(3)])

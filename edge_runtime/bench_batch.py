@@ -73,7 +73,7 @@ class Sparing:
         if self._notes:
             self._note(self._notes / str(os.getpid()))
         self._n += 1
-        which = zlib.crc32(photo.rgb)
+        which = zlib.crc32(photo.rgb.tobytes())
         last, times = self._last.get(which, (None, 0))
         if last is not None and times >= WARM and (self._n - 1) % self._every:
             return last

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_runtime.cli import BundleOption, EngineName, EngineOption, one_line_errors
+from edge_runtime.engines import chosen
 from edge_runtime.evaluation import Row, by_group, figures, folder_rows, paired_rows, table, worst_first
 from edge_runtime.reader import Reader
 from edge_runtime.results_log import append_result, conditions, tidy
@@ -42,8 +43,9 @@ def photos(
         reader = Reader.open(bundle, threads=threads, engine=engine.value)
         paired = (folder / "photos.csv").exists()
         rows = _followed((paired_rows if paired else folder_rows)(reader, folder, out))
-        task = f"photos/{folder.resolve().name}"
-        _report(rows, results, {"task": task, **conditions(task, bundle=reader.bundle)})
+        data, used = f"photos/{folder.resolve().name}", chosen(engine.value)
+        task = data if used == "ort" else f"{data}/{used}"
+        _report(rows, results, {"task": task, **conditions(data, bundle=reader.bundle), "engine": used})
 
 
 @app.command()

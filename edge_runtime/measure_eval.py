@@ -45,9 +45,10 @@ RHYTHMS: Final = {
     "irregular sinus": "irregular", "sinus rhythm": "regular", "sinus bradycardia": "regular",
     "sinus tachycardia": "regular",
 }  # fmt: skip
-# LUDB's cardiologists name sectors; the usual bounds of these names, degrees.
+# LUDB's cardiologists name sectors without saying their bounds; these are the usual ones, degrees.  Of axes taken from
+# the marks of the same cardiologists, 70 % lie in the named sector by net deflections in I and aVF, 64 % by net areas.
 SECTORS_DEG: Final = {
-    "normal": (30.0, 69.0), "left axis": (-120.0, 0.0), "vertical": (70.0, 90.0), "horizontal": (0.0, 29.0),
+    "normal": (30.0, 70.0), "left axis": (-120.0, 0.0), "vertical": (70.0, 90.0), "horizontal": (0.0, 30.0),
     "right axis": (90.0, 180.0),
 }  # fmt: skip
 UNITS: Final = {"heart_rate": "bpm", "p_duration": "ms", "pr": "ms", "qrs": "ms", "qt": "ms"}

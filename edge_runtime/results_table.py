@@ -69,7 +69,8 @@ def _paired(line: Line) -> str:
         f"coverage {_n(f['coverage'], 3)}, RMSE {_n(f['rmse_uv'], 0)} µV, {f['under_6db']} under 6 dB; "
         f"{_n(f['seconds_median'], 2)} s a photo"
     )
-    return _row("25 phone photos of printed PTB-XL records (ECG-Paper-1K preview)", result, line)
+    through = f", nets by {line['engine']}" if line.get("engine", "ort") != "ort" else ""
+    return _row(f"25 phone photos of printed PTB-XL records (ECG-Paper-1K preview){through}", result, line)
 
 
 def _clinic(line: Line) -> str:
@@ -127,8 +128,8 @@ def _archive(line: Line) -> str:
     result = (
         f"{_n(f['pages_per_s'])} files a second, {line['workers']} workers; between pages the parent holds "
         f"{_n(f['parent_rss_mb'], 0)} MB, the workers {_n(f['workers_rss_mb'], 0)} MB, "
-        f"{_n(f['parent_rss_growth_pct'])} % and {_n(f['workers_rss_growth_pct'])} % more at the end than after a tenth; the workers' peak is "
-        f"{_n(f['workers_peak_mb'], 0)} MB"
+        f"{_n(f['parent_rss_growth_pct'])} % and {_n(f['workers_rss_growth_pct'])} % more at the end than after a tenth; "
+        f"the workers' peak is {_n(f['workers_peak_mb'], 0)} MB"
     )
     return _row(f"`batch`: {line['data']}", result, line)
 
@@ -176,6 +177,7 @@ def _n(value: float | None, digits: int = 1) -> str:
 
 _ROWS: Final[dict[str, Callable[[Line], str]]] = {
     "photos/paired": _paired,
+    "photos/paired/openvino": _paired,
     "photos/clinic": _clinic,
     "rendered/printed": _printed,
     "rendered/camera": _camera,
