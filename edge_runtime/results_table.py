@@ -128,8 +128,8 @@ def _archive(line: Line) -> str:
     result = (
         f"{_n(f['pages_per_s'])} files a second, {line['workers']} workers; between pages the parent holds "
         f"{_n(f['parent_rss_mb'], 0)} MB, the workers {_n(f['workers_rss_mb'], 0)} MB, "
-        f"{_n(f['parent_rss_growth_pct'])} % and {_n(f['workers_rss_growth_pct'])} % more at the end than after a tenth; "
-        f"the workers' peak is {_n(f['workers_peak_mb'], 0)} MB"
+        f"{_n(f['parent_rss_growth_pct'])} % and {_n(f['workers_rss_growth_pct'])} % more at the end than after a "
+        f"tenth; the workers' peak is {_n(f['workers_peak_mb'], 0)} MB"
     )
     return _row(f"`batch`: {line['data']}", result, line)
 
