@@ -12,6 +12,7 @@ from edge_runtime.layout_evidence import (
     I64,
     LABEL_INDEX,
     LABELS,
+    NAME_REACH_MM,
     REACH_X_MM,
     START_REACH_MM,
     Bools,
@@ -40,6 +41,8 @@ START_MISSING: Final = -0.7
 OFF_PAGE: Final = -0.25  # a cell of the layout that the photo doesn't show
 ROW_INK: Final = 6.0  # a full row of ink
 DEFAULT_SHIFT_MM: Final = 3.0
+LEVEL_MM: Final = 0.9
+BEFORE_MM, DEFAULT_BEFORE_MM = -2.0, -5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +168,9 @@ def find_boards(seen: Seen, ink: Ink, levels: F64) -> list[Board]:
     """A board for every lattice and place of the names worth trying."""
     boards: list[Board] = []
     for drop in name_drops(seen, levels):
-        shift = name_shift(seen, drop)
+        level = abs(drop) < LEVEL_MM  # names on the baselines stand left of the traces, never on them
+        shift = name_shift(seen, drop, BEFORE_MM if level else NAME_REACH_MM)
         # Without a start beside a name, names still tell the columns; x0 is then theirs less a typical distance.
-        shift = DEFAULT_SHIFT_MM if shift is None else shift
+        shift = (DEFAULT_BEFORE_MM if level else DEFAULT_SHIFT_MM) if shift is None else shift
         boards += [make_board(seen, ink, levels, lat, drop, shift) for lat in find_lattices(seen, shift, ink)]
     return boards

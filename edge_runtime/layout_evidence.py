@@ -45,6 +45,14 @@ class Points:
     def __len__(self) -> int:
         return len(self.x)
 
+    def where(self, chosen: Bools) -> Points:
+        """Some of the marks."""
+        return Points(self.x[chosen], self.y[chosen], self.score[chosen])
+
+    def plus(self, x_mm: float, score: float) -> Points:
+        """One more at an x and no certain y."""
+        return Points(np.append(self.x, x_mm), np.append(self.y, np.nan), np.append(self.score, score))
+
 
 @dataclass(frozen=True, eq=False)
 class Seen:
@@ -198,11 +206,11 @@ def name_drops(seen: Seen, levels: F64) -> list[float]:
     return modes(d[near], w[near], 1.5, 5.0, 2) or [0.0]
 
 
-def name_shift(seen: Seen, drop_mm: float) -> float | None:
-    """How far names lie right of their traces' starts, mm; None without a name beside a start."""
+def name_shift(seen: Seen, drop_mm: float, most_mm: float = NAME_REACH_MM) -> float | None:
+    """How far names lie right of their traces' starts, ``most_mm`` at most; None without a name beside a start."""
     dx = seen.names.x[:, None] - seen.starts.x[None, :]
     dy = seen.names.y[:, None] - drop_mm - seen.starts.y[None, :]
-    near = (dx >= -NAME_LEFT_MM) & (dx <= NAME_REACH_MM) & (np.abs(dy) <= 8.0)
+    near = (dx >= -NAME_LEFT_MM) & (dx <= most_mm) & (np.abs(dy) <= 8.0)
     usual = np.exp(-0.5 * (dx / np.where(dx < 0, 20.0, 14.0)) ** 2)
     w = seen.names.score[:, None] * seen.starts.score[None, :] * usual
     found = modes(dx[near], w[near], 1.8, 5.0, 1)

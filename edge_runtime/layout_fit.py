@@ -1,4 +1,4 @@
-"""From a matched layout to millimetres: column lines by robust least squares, and each strip's ends and baseline."""
+"""From a matched layout to millimetres: column lines, and each strip's ends and baseline."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 from ecg.page import LeadStrip
 from edge_runtime.layout_board import nearest
+from edge_runtime.layout_columns import METRIC_TRUST, USUAL_MM, fit_lines
 from edge_runtime.layout_evidence import (
     F64,
     I64,
-    LABEL_INDEX,
     START_REACH_MM,
     Bools,
     Ink,
@@ -23,16 +23,8 @@ from edge_runtime.layout_evidence import (
 )
 from edge_runtime.layout_match import Match
 
-START_SIGMA_MM: Final = 0.35
-NAME_SIGMA_MM: Final = 1.8  # names of unlike width are centred unlike
-METRIC_TRUST: Final = 0.003  # the lattice of the paper is metric within this
-# Printed column widths and how usual they are: 2.5, 10/3, 5 and 10 s at 25 or 50 mm/s; 2, 2.4, 2.56, 3, 4 s on some.
-USUAL_MM: Final = {w: 1.0 for w in (62.5, 250.0 / 3.0, 125.0, 250.0, 500.0)} | {
-    w: 0.05 for w in (31.25, 50.0, 60.0, 64.0, 75.0, 100.0, 120.0, 128.0, 150.0)
-}
+INK_SCORE: Final = 0.3  # of a start or an end that only the ink tells
 END_TRUST_MM: Final = 1.5  # a row that ends this close to its last column's end ends there
-END_REACH_MM: Final = 10.0
-END_PROOF: Final = 5.0
 LONE_END_MM: Final = 6.0
 ROW_REACH_MM: Final = 14.0
 MIN_STRIP_MM: Final = 5.0
@@ -55,34 +47,25 @@ class Columns:
 
 
 def fit_columns(match: Match, seen: Seen, ink: Ink) -> Columns:
-    """One weighted least squares of all starts, names and ends for x0, the column width and the names' offset.
-
-    Cauchy weights let false marks go.  A width within its error (or 0.3 %) of a standard one becomes that one.
-    """
+    """The columns' lines from start and end marks; where there are none, from the ink's reach."""
     rows = np.array(match.rows_mm)
-    ends = _row_ends(match, seen, rows)
-    if match.lattice.single:
-        return _fit_single(match, seen, ink, rows, ends)
-    a, x, sigma = _equations(match, seen, ink, rows)
-    n_cols = match.spec.n_columns
-    guess = np.array([match.x0_mm, match.lattice.width_mm, match.board.shift_mm])
-    fit, cov = _robust(a, x, sigma, guess)
-    gap = _blank(ink, rows[: len(match.spec.rows)], float(fit[0]), float(fit[1]), n_cols)
-    short = abs(_middle(ends) - fit[0] - n_cols * fit[1]) if len(ends) and not gap else np.inf
-    if short < END_REACH_MM:
-        # Ends that fit speak for the width too; others do where they explain much: few starts, one of them false.
-        with_ends = np.concatenate([a, np.tile([1.0, float(n_cols), 0.0], (len(ends), 1))])
-        all_x, all_sigma = np.concatenate([x, ends.x]), np.concatenate([sigma, START_SIGMA_MM / np.sqrt(ends.score)])
-        other, other_cov = _robust(with_ends, all_x, all_sigma, guess)
-        won = _cost(with_ends, all_x, all_sigma, fit) - _cost(with_ends, all_x, all_sigma, other)
-        if short < END_TRUST_MM or won > END_PROOF:
-            a, x, sigma, fit, cov = with_ends, all_x, all_sigma, other, other_cov
-    width, snapped = snap(float(fit[1]), float(np.sqrt(cov[1, 1])))
-    if snapped:
-        fit, cov = _robust(a[:, [0, 2]], x - a[:, 1] * width, sigma, fit[[0, 2]])
-    x0 = float(fit[0])
-    end = _end(x0 + n_cols * width - gap, ends, ink, rows)
-    return Columns(x0, width, end, float(np.sqrt(cov[0, 0])), snapped, gap)
+    ends, n_cols, n_base = _row_ends(match, seen, rows), match.spec.n_columns, len(match.spec.rows)
+    row = _rows_of(seen.starts, rows)
+    first, inner = seen.starts.where(row >= 0), seen.starts.where((row >= 0) & (row < n_base))
+    guess = match.x0_mm, match.lattice.width_mm
+    on_page = match.k0 >= match.lattice.k_min
+    if on_page and not len(first.where(np.abs(first.x - guess[0]) < START_REACH_MM)):
+        first = first.plus(ink_start(ink, rows, seen), INK_SCORE)
+    right = ink_end(ink, rows)
+    if match.lattice.single and not (ends.score.sum() > 1.5 or (np.abs(ends.x - right) < LONE_END_MM).any()):
+        ends = Points(*np.array([[right], [right], [INK_SCORE]]))
+    lines = fit_lines(first, inner, ends, n_cols, guess)
+    gap = lines.gap_mm
+    if not (lines.nominal or gap or match.lattice.single):
+        gap = _blank(ink, rows[:n_base], lines.x0_mm, lines.pitch_mm, n_cols)
+    end = lines.x0_mm + n_cols * lines.pitch_mm - gap
+    end = end if match.lattice.single else _end(end, ends, ink, rows)
+    return Columns(lines.x0_mm, lines.pitch_mm, end, lines.sigma_mm, lines.nominal, gap)
 
 
 def _blank(ink: Ink, rows: F64, x0: float, width: float, n_cols: int) -> float:
@@ -106,65 +89,10 @@ def _blank(ink: Ink, rows: F64, x0: float, width: float, n_cols: int) -> float:
     return gap if abs(gap - blank) < 1.2 and gap > 0 else blank if blank >= 1.5 and len(runs) >= 6 else 0.0
 
 
-def snap(width_mm: float, sigma_mm: float) -> tuple[float, bool]:
-    """The standard width that a measured one stands for, and whether it does."""
-    widths, usual = np.array(list(USUAL_MM)), np.array(list(USUAL_MM.values()))
-    spread = np.hypot(min(sigma_mm, 1.2), METRIC_TRUST / 2 * widths)
-    z = (widths - width_mm) / spread
-    best = int((np.log(usual / spread) - 0.5 * z**2).argmax())
-    return (float(widths[best]), True) if abs(z[best]) <= 2.5 else (width_mm, False)
-
-
-def _equations(match: Match, seen: Seen, ink: Ink, rows: F64) -> tuple[F64, F64, F64]:
-    """Rows of the least squares: coefficients (n, 3) of (x0, width, names' offset), measured x (n,), sigma (n,)."""
-    n_cols, n_base = match.spec.n_columns, len(match.spec.rows)
-    row, col = _cells_of(seen.starts.x, seen.starts.y, match, rows, START_REACH_MM, ROW_REACH_MM)
-    use = (row >= 0) & ((row < n_base) | (col == 0)) & (col < n_cols)
-    c = col[use].astype(np.float64)
-    starts = np.stack([np.ones_like(c), c, np.zeros_like(c)], axis=1)
-    lead_row, lead_col = _cells_of(
-        seen.names.x - match.board.shift_mm, seen.names.y - match.board.drop_mm, match, rows, 6.0, ROW_REACH_MM / 2
-    )
-    wanted = {(r, k): LABEL_INDEX.get(lead, -1) for lead, r, k, _ in match.spec.cells()}
-    told = [i for i in range(len(lead_row)) if wanted.get((int(lead_row[i]), int(lead_col[i])), -2) == seen.label[i]]
-    c = lead_col[told].astype(np.float64)
-    names = np.stack([np.ones_like(c), c, np.ones_like(c)], axis=1)
-    sigma_starts: F64 = START_SIGMA_MM / np.sqrt(seen.starts.score[use])
-    sigma_names = NAME_SIGMA_MM / np.sqrt(seen.names.score[told])
-    start_x = seen.starts.x[use]
-    if not use.any() and match.k0 >= match.lattice.k_min:
-        starts, start_x = np.array([[1.0, 0.0, 0.0]]), np.array([ink_start(ink, rows, seen)])
-        sigma_starts = np.ones(1)
-    x = np.concatenate([start_x, seen.names.x[told]])
-    return np.concatenate([starts, names]), x, np.concatenate([sigma_starts, sigma_names])
-
-
-def _cells_of(x: F64, y: F64, match: Match, rows: F64, reach_x: float, reach_y: float) -> tuple[I64, I64]:
-    """Row and column of points at traces' starts; row -1 where a point is no cell's."""
-    row = nearest(y, np.where(np.isfinite(rows), rows, 1e6))
-    col = np.rint((x - match.x0_mm) / match.lattice.width_mm).astype(np.int64)
-    off = np.abs(x - match.x0_mm - col * match.lattice.width_mm)
-    good = (np.abs(y - rows[row]) <= reach_y) & (off <= reach_x) & (col >= 0) & (col < match.spec.n_columns)
-    return np.where(good, row, -1), col
-
-
-def _robust(a: F64, x: F64, sigma: F64, guess: F64) -> tuple[F64, F64]:
-    """Cauchy-weighted least squares with a faint pull to the guess; the solution (p,) and its covariance (p, p)."""
-    fit: F64 = guess
-    pull = np.diag([1.0 / 30.0**2] + [1.0 / 3.0**2] * (len(guess) - 1))
-    cov: F64 = np.linalg.inv(pull)
-    for step in range(8):
-        r = (x - a @ fit) / sigma if step else np.zeros_like(x)  # outliers are few and near: start from least squares
-        w = 1.0 / (sigma**2 * (1.0 + (r / 2.4) ** 2))
-        normal = (a * w[:, None]).T @ a + pull
-        cov = np.linalg.inv(normal)
-        fit = cov @ ((a * w[:, None]).T @ x + pull @ guess)
-    return fit, cov
-
-
-def _cost(a: F64, x: F64, sigma: F64, fit: F64) -> float:
-    """What a solution leaves unexplained, on the scale of ``_robust``'s weights."""
-    return float(np.log1p(((x - a @ fit) / (2.4 * sigma)) ** 2).sum())
+def _rows_of(points: Points, rows: F64) -> I64:
+    """The row that each point (n,) stands beside, -1 for none."""
+    row = nearest(points.y, np.where(np.isfinite(rows), rows, 1e6))
+    return np.where(np.abs(points.y - rows[row]) <= ROW_REACH_MM, row, -1)
 
 
 def _row_ends(match: Match, seen: Seen, rows: F64) -> Points:
@@ -226,23 +154,6 @@ def _lasting(busy: Bools, short: int, long: int) -> int | None:
     total, n = np.concatenate([[0], np.cumsum(np.pad(busy, (0, long)))]), len(busy)
     good = (total[short : n + short] - total[:n] == short) & (total[long : n + long] - total[:n] >= 0.7 * long)
     return int(good.argmax()) if good.any() else None
-
-
-def _fit_single(match: Match, seen: Seen, ink: Ink, rows: F64, ends: Points) -> Columns:
-    """One column: its start from the start marks, its end from the end marks or the ink."""
-    a, x, sigma = _equations(match, seen, ink, rows)
-    fit, cov = _robust(a[:, [0, 2]], x, sigma, np.array([match.x0_mm, match.board.shift_mm]))
-    x0, right, sigma_0 = float(fit[0]), ink_end(ink, rows), float(np.sqrt(cov[0, 0]))
-    sigma_1 = 1.0
-    # A single end mark counts where the ink ends too.
-    if len(ends) and (ends.score.sum() > 1.5 or abs(_middle(ends) - right) < LONE_END_MM):
-        right = _middle(ends)
-        sigma_1 = START_SIGMA_MM / np.sqrt(max(1, (np.abs(ends.x - right) < END_TRUST_MM).sum()))
-    width, snapped = snap(right - x0, float(np.hypot(sigma_0, sigma_1)))
-    if snapped:  # both ends now speak for the start
-        share = sigma_0**2 / (sigma_0**2 + sigma_1**2)
-        x0, sigma_0 = x0 + share * (right - width - x0), sigma_0 * sigma_1 / float(np.hypot(sigma_0, sigma_1))
-    return Columns(x0, width, x0 + width, sigma_0, snapped)
 
 
 def make_strips(match: Match, columns: Columns, ink: Ink, speed_mm_per_s: float) -> list[LeadStrip]:
