@@ -12,6 +12,9 @@ from edge_runtime.decoder import RowTrace
 FS_HZ = 500.0
 PRESENT = 0.3
 MAX_FILL_S = 0.12  # longer gaps stay empty
+EDGE_MM = 0.35  # beside a lead's ends: where pulses, separators and neighbours leave strokes across the trace
+STROKE_MM, LEVEL_MM = 1.0, 0.5
+LEVEL_COLUMNS = 4
 F64 = NDArray[np.float64]
 
 
@@ -46,7 +49,7 @@ def _lead(strip: LeadStrip, row: RowTrace, speed: float) -> tuple[int, F64, F64,
         return k0, np.full(len(t), np.nan), np.zeros(len(t)), np.zeros(len(t), bool)
     _, sign = base_lead(strip.lead)
     xs = row.x_mm[present]
-    y = cubic(xs, row.y_mm[present], x)
+    y = cubic(xs, without_strokes(xs, row.y_mm[present], strip.x0_mm, strip.x1_mm), x)
     mv = sign * (strip.baseline_mm - y) / strip.gain_mm_per_mv
     sure = np.interp(x, row.x_mm, row.presence * row.sharpness) * strip.confidence
     # How far the nearest read columns on both sides lie apart tells a gap.
@@ -57,6 +60,23 @@ def _lead(strip: LeadStrip, row: RowTrace, speed: float) -> tuple[int, F64, F64,
     filled = (gap_s > 1.6 * step_s) | (edge_s > step_s)
     mv = np.where((gap_s > MAX_FILL_S) | (edge_s > 0.02), np.nan, mv)
     return k0, mv, np.clip(sure, 0, 1), filled & np.isfinite(mv)
+
+
+def without_strokes(x: F64, y: F64, x0_mm: float, x1_mm: float) -> F64:
+    """Heights (n,) at columns x (n,) without what the falling edge of a pulse, a separator or the neighbouring lead
+    draws on the first and last columns of a lead: such columns take the height of the first one inside.
+
+    Only where the trace runs level just inside: a QRS complex at the very end of a lead is as steep there."""
+    out = y.copy()
+    for edge, order in ((x < x0_mm + EDGE_MM, slice(None)), (x > x1_mm - EDGE_MM, slice(None, None, -1))):
+        beside = int(edge.sum())
+        if 0 < beside < len(x):
+            part = out[order]  # a view: outermost column first
+            off = np.flatnonzero(np.abs(part[:beside] - part[beside]) > STROKE_MM)
+            level = np.ptp(part[beside : beside + LEVEL_COLUMNS]) < LEVEL_MM
+            if len(off) and level:
+                part[: off[-1] + 1] = part[beside]
+    return out
 
 
 def cubic(x: F64, y: F64, at: F64) -> F64:

@@ -3,7 +3,7 @@ import pytest
 
 from ecg.page import LeadStrip, PageLayout
 from edge_runtime.decoder import RowTrace, _joined, _tiles, expected_bins, row_window
-from edge_runtime.signals import assemble, cubic
+from edge_runtime.signals import assemble, cubic, without_strokes
 
 
 def wave(t):
@@ -99,3 +99,14 @@ def test_tiles_cover_a_row_and_join_without_seams():
     tiles = _tiles(np.broadcast_to(ramp, (window.n_rows, window.n_columns)))
     assert all(t.shape[1] == 512 for t in tiles)
     assert np.array_equal(_joined(np.stack([t[0] for t in tiles])), ramp)
+
+
+def test_strokes_at_a_leads_ends_go_and_a_steep_wave_there_stays():
+    x = np.arange(100.0, 130.0, 0.125)
+    level = np.zeros_like(x)
+    pulse = level.copy()
+    pulse[:2] = -9.0  # the falling edge of a calibration pulse
+    pulse[-1] = 4.0  # half a separator
+    assert np.array_equal(without_strokes(x, pulse, 100.0, 130.0), level)
+    wave = -12.0 * np.exp(-(((x - 100.3) / 0.4) ** 2))  # an R wave that the lead begins with
+    assert np.array_equal(without_strokes(x, wave, 100.0, 130.0), wave)
