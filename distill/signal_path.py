@@ -98,7 +98,13 @@ class KernelFeatures(nn.Module):
 
 
 class Heads(nn.Module):
-    """Features to logits and an embedding: a linear layer and beside it one with a hidden layer."""
+    """Features to logits and an embedding: a linear layer and beside it one with a hidden layer.
+
+    ``prompts`` (findings, embedding), at a length that says how much they count: the embedding's cosine with a
+    finding's prompt is added to its logit.  0 unless an embedding that a teacher taught is worth it.
+    """
+
+    prompts: Tensor
 
     def __init__(self, config: SignalNetConfig, dropout: float = 0.5) -> None:
         super().__init__()
@@ -110,6 +116,7 @@ class Heads(nn.Module):
         self.hidden = nn.Linear(n, config.hidden)
         self.findings = nn.Linear(config.hidden, config.findings)
         self.embed = nn.Linear(config.hidden, config.embedding)
+        self.register_buffer("prompts", torch.zeros(config.findings, config.embedding))
 
     def standard(self, features: Tensor) -> Tensor:
         """Features at mean 0 and deviation 1."""
@@ -119,7 +126,9 @@ class Heads(nn.Module):
         """Logits (B, findings) and embedding (B, embedding), not normalised."""
         z = self.standard(features)
         h = self.drop(F.relu(self.hidden(self.drop(z) if self.training else z)))
-        return 0.5 * (self.linear(z) + self.findings(h)), self.embed(h)
+        e = self.embed(h)
+        alike = F.linear(F.normalize(e, dim=1), self.prompts)
+        return 0.5 * (self.linear(z) + self.findings(h)) + alike, e
 
 
 class SignalNet(nn.Module):

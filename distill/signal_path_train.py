@@ -34,7 +34,7 @@ class SignalTrainConfig:
     ``class_weight`` counts the superclasses more than the codes, ``synthetic_weight`` synthetic hearts less than real
     ones; ``shrink`` is the square penalty on the linear layer, ``align`` the weight of the contrast with prompts.
     Where a teacher's embeddings are there, ``cosine`` and ``relational`` bring the embedding to them, ``scores`` its
-    cosines with every prompt to theirs.
+    cosines with every prompt to theirs; ``prompts`` is what the cosine with a superclass then counts in its logit.
     """
 
     net: SignalNetConfig = field(default_factory=SignalNetConfig)
@@ -51,6 +51,7 @@ class SignalTrainConfig:
     cosine: float = 1.0
     relational: float = 1.0
     scores: float = 5.0
+    prompts: float = 8.0
     seed: int = 0
 
 
@@ -192,6 +193,13 @@ def train_heads(rows: Table, space: TextSpace, config: SignalTrainConfig) -> Hea
     return heads.eval()
 
 
+def count_prompts(heads: Heads, space: TextSpace, weight: float) -> None:
+    """Add ``weight`` times the embedding's cosine with each superclass's prompts to its logit: beside what the labels
+    taught, what the teacher did."""
+    text = torch.from_numpy(np.stack([space.of(f"class:{c}") for c in SUPERCLASSES]))
+    heads.prompts[:N_CLASSES] = weight * text
+
+
 def _standardise(heads: Heads, rows: Table) -> None:
     real = rows.weight >= rows.weight.max()
     part = rows.features[real][::3].astype(np.float32)
@@ -249,6 +257,8 @@ def train_signal_path(
         made = _kept(out / "features-synthetic.npy", lambda: features_of(bank, simulated(hearts, 1)), tell)
         rows.append(table([made], hearts, space, config.synthetic_weight))
     heads = train_heads(joined(rows), space, config)
+    if taught:
+        count_prompts(heads, space, config.prompts)
     return save_run(heads, config, space, real, out)
 
 

@@ -13,6 +13,7 @@ from distill.signal_path_data import Signals, as_read, layout_mask, load_signals
 from distill.signal_path_train import (
     DistilLoss,
     SignalTrainConfig,
+    count_prompts,
     features_of,
     figures,
     predict,
@@ -165,6 +166,17 @@ def test_the_embedding_comes_to_the_teachers(signals: Signals, space: TextSpace)
 
     assert near(config) > 0.3
     assert near(config) > near(replace(config, cosine=0.0, relational=0.0, scores=0.0)) + 0.2
+
+
+def test_prompts_count_in_the_superclasses_logits(space: TextSpace) -> None:
+    heads = SignalNet(NET).eval().heads
+    features = torch.randn(3, NET.n_features)
+    before, embedding = predict_features(heads, features.numpy())
+    count_prompts(heads, space, 2.0)
+    after, _ = predict_features(heads, features.numpy())
+    text = np.stack([space.of(f"class:{c}") for c in SUPERCLASSES])
+    np.testing.assert_allclose((after - before)[:, :5], 2 * embedding @ text.T, atol=1e-4)
+    np.testing.assert_array_equal(after[:, 5:], before[:, 5:])
 
 
 def _targets(space: TextSpace) -> Targets:
