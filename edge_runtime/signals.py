@@ -12,6 +12,7 @@ from edge_runtime.decoder import RowTrace
 FS_HZ = 500.0
 PRESENT = 0.3
 MAX_FILL_S = 0.12  # longer gaps stay empty
+ISLAND_S = 0.1  # shorter stretches between such gaps are no trace
 EDGE_MM = 0.35  # beside a lead's ends: where pulses, separators and neighbours leave strokes across the trace
 STROKE_MM, LEVEL_MM = 1.0, 0.5
 LEVEL_COLUMNS = 4
@@ -44,7 +45,7 @@ def _lead(strip: LeadStrip, row: RowTrace, speed: float) -> tuple[int, F64, F64,
     t = np.arange(k0, k1) / FS_HZ
     x = strip.x0_mm + (t - start) * speed
     inside = (row.x_mm > strip.x0_mm - 0.6) & (row.x_mm < strip.x1_mm + 0.6)
-    present = inside & (row.presence > PRESENT)
+    present = without_islands(row.x_mm, inside & (row.presence > PRESENT), speed)
     if present.sum() < 4:
         return k0, np.full(len(t), np.nan), np.zeros(len(t)), np.zeros(len(t), bool)
     _, sign = base_lead(strip.lead)
@@ -62,6 +63,16 @@ def _lead(strip: LeadStrip, row: RowTrace, speed: float) -> tuple[int, F64, F64,
     return k0, mv, np.clip(sure, 0, 1), filled & np.isfinite(mv)
 
 
+def without_islands(x_mm: F64, present: NDArray[np.bool_], speed: float) -> NDArray[np.bool_]:
+    """Columns (n,) where a trace is present without lone short stretches: what is left there of lines and stains."""
+    at = np.flatnonzero(present)
+    out = present.copy()
+    for stretch in np.split(at, np.flatnonzero(np.diff(x_mm[at]) > MAX_FILL_S * speed) + 1):
+        if len(stretch) and x_mm[stretch[-1]] - x_mm[stretch[0]] < ISLAND_S * speed:
+            out[stretch] = False
+    return out
+
+
 def without_strokes(x: F64, y: F64, x0_mm: float, x1_mm: float) -> F64:
     """Heights (n,) at columns x (n,) without what the falling edge of a pulse, a separator or the neighbouring lead
     draws on the first and last columns of a lead: such columns take the height of the first one inside.
@@ -71,8 +82,8 @@ def without_strokes(x: F64, y: F64, x0_mm: float, x1_mm: float) -> F64:
     for edge, order in ((x < x0_mm + EDGE_MM, slice(None)), (x > x1_mm - EDGE_MM, slice(None, None, -1))):
         beside = int(edge.sum())
         if 0 < beside < len(x):
-            part = out[order]  # a view: outermost column first
-            off = np.flatnonzero(np.abs(part[:beside] - part[beside]) > STROKE_MM)
+            part, within = out[order], ((x >= x0_mm) & (x <= x1_mm))[order][:beside]  # views: outermost column first
+            off = np.flatnonzero(within & (np.abs(part[:beside] - part[beside]) > STROKE_MM))
             level = np.ptp(part[beside : beside + LEVEL_COLUMNS]) < LEVEL_MM
             if len(off) and level:
                 part[: off[-1] + 1] = part[beside]

@@ -3,7 +3,7 @@ import pytest
 
 from ecg.page import LeadStrip, PageLayout
 from edge_runtime.decoder import RowTrace, _joined, _tiles, expected_bins, row_window
-from edge_runtime.signals import assemble, cubic, without_strokes
+from edge_runtime.signals import assemble, cubic, without_islands, without_strokes
 
 
 def wave(t):
@@ -110,3 +110,11 @@ def test_strokes_at_a_leads_ends_go_and_a_steep_wave_there_stays():
     assert np.array_equal(without_strokes(x, pulse, 100.0, 130.0), level)
     wave = -12.0 * np.exp(-(((x - 100.3) / 0.4) ** 2))  # an R wave that the lead begins with
     assert np.array_equal(without_strokes(x, wave, 100.0, 130.0), wave)
+
+
+def test_lone_short_stretches_are_no_trace():
+    x = np.arange(0.0, 60.0, 0.125)
+    present = (x < 30) | ((x > 40) & (x < 41.5)) | (x > 50)
+    present[100:112] = False  # a short gap parts nothing
+    assert np.array_equal(without_islands(x, present, 25.0), present & ((x < 35) | (x > 45)))
+    assert not without_islands(x, np.zeros(len(x), bool), 25.0).any()
