@@ -161,7 +161,8 @@ def summary(counts: Counter[str], out: Path) -> str:
     words = {READ: "read", UNREADABLE: "unreadable", UNUSABLE: "unusable", FAULT: "faults"}
     said = ", ".join(f"{counts[k]} {word}" for k, word in words.items() if counts[k] or k == READ)
     failed = sum(n for k, n in counts.items() if k != READ)
-    return f"{sum(counts.values())} files: {said} -> {out}" + (f" (why: {out / 'errors.csv'})" if failed else "")
+    files = "1 file" if counts.total() == 1 else f"{counts.total()} files"
+    return f"{files}: {said} -> {out}" + (f" (why: {out / 'errors.csv'})" if failed else "")
 
 
 def open_reader(bundle: Path | None, engine: str) -> PhotoReader:

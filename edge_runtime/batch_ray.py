@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -47,6 +48,7 @@ def ray_results(items: Iterable[Item], task: Task, address: str, workers: int | 
 
     Raises ``EcgscanError`` where ray is missing or the cluster can't be reached. An actor that dies costs its file.
     """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else a dozen lines about a cluster that isn't there
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError as err:

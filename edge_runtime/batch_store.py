@@ -133,14 +133,22 @@ class Dataset:
             before = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as err:
             raise EcgscanError(f"{path}: not JSON; choose another --out") from err
-        keys = [k for k in now if not isinstance(before, dict) or before.get(k) != now[k]]
-        if keys:
-            had = {k: before.get(k) if isinstance(before, dict) else None for k in keys}
-            said = ", ".join(f"{k} {had[k]!r}, now {now[k]!r}" for k in keys)
+        if not isinstance(before, dict) or before.get("format") != FORMAT:
+            raise EcgscanError(f"{path}: is not of an ecgscan dataset; choose another --out")
+        had, wanted = _flat(before), _flat(now)
+        said = ", ".join(f"{k} {had.get(k)}, now {v}" for k, v in wanted.items() if had.get(k) != v)
+        if said:
             raise EcgscanError(f"{self.folder}: made with {said}; choose another --out")
 
 
 _SEVERITY: Final = {READ: 0, "unreadable": 1, "unusable": 2, "fault": 3}
+
+
+def _flat(made_with: Mapping[str, Any]) -> dict[str, Any]:
+    """What is inside overrides beside the rest."""
+    inside = made_with.get("overrides")
+    rest = {k: v for k, v in made_with.items() if k != "overrides"}
+    return {**rest, **inside} if isinstance(inside, dict) else {**rest, "overrides": inside}
 
 
 def _locked(folder: Path) -> Any:

@@ -17,7 +17,7 @@ from edge_runtime.camera_sources import CameraEnded, Source, open_source
 from edge_runtime.camera_window import Window, check_window
 from edge_runtime.engines.base import Engine
 from edge_runtime.guidance import Guide
-from edge_runtime.outputs import SUFFIXES
+from edge_runtime.outputs import SUFFIXES, check_folder
 from edge_runtime.scan import Outcome, ScanLine, scan_photo
 
 WAIT_S: Final = 0.5
@@ -101,6 +101,7 @@ def run_camera(
     ``say`` gets each line for the terminal; ``opener`` stands in for ``--device`` in tests; ``on_frame`` is called
     after each frame.  Raises ``CameraError`` where the camera can't be used.
     """
+    check_folder(options.out)
     if not options.headless:
         check_window()
     start = opener or (lambda: open_source(options.device, loop=options.loop))

@@ -65,8 +65,10 @@ def open_source(spec: str, *, loop: bool = False) -> Source:
         return _camera(spec)
     path = Path(spec)
     if not path.is_file():
+        what = "is a folder" if spec and path.is_dir() else "no such file"
+        shown = printable(spec) or "''"
         raise CameraError(
-            f"{printable(spec)}: no such file; --device takes a number, /dev/videoN, rtsp://, gstreamer: or a file",
+            f"--device {shown}: {what}; give a number, /dev/videoN, rtsp://..., gstreamer:... or a file",
             again=False,
         )
     return Still(path) if path.suffix.lower() in STILLS else Video(path, loop=loop)

@@ -14,7 +14,7 @@ from ecg.errors import EcgscanError
 from ecg.metrics import score_reading
 from ecg.page import U8, Reading, Unreadable
 from ecg.synth.truth import Photograph
-from edge_runtime.outputs import write_atomic, write_result
+from edge_runtime.outputs import check_folder, write_atomic, write_result
 from edge_runtime.scan import PhotoReader, describe
 
 LONG_SIDE_PX: Final = 3000
@@ -45,6 +45,7 @@ def run_demo_with(reader: PhotoReader, out_dir: Path, seed: int) -> Iterator[str
     """The same with a reader at hand."""
     from edge_runtime.images import load_photos
 
+    check_folder(out_dir)
     shot = demo_photo(seed)
     if shot.page is None:
         raise EcgscanError("the demo's photo shows no page; use another --seed")

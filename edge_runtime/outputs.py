@@ -229,6 +229,16 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise EcgscanError(f"{path}: can't be written ({err.strerror or err}); choose another --out") from err
 
 
+def check_folder(folder: Path, option: str = "--out") -> None:
+    """Raise ``EcgscanError`` in one line where nothing can be written into a folder, there or not yet: before a photo
+    is taken or an hour of reading.  Makes nothing."""
+    there = next((p for p in (folder, *folder.absolute().parents) if os.path.lexists(p)), folder)
+    if not there.is_dir():
+        raise EcgscanError(f"{option} {folder}: {there} is no folder; choose another {option}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise EcgscanError(f"{option} {folder}: can't be written (no permission); choose another {option}")
+
+
 class StemNames:
     """Names for the results: STEM, STEM_p2 for a second page, STEM-2 where the name is taken.
 

@@ -15,7 +15,7 @@ from ecg.errors import InputError
 from ecg.page import BundleInfo, Overrides, Photo, Reading, Unreadable
 from edge_runtime.exports import export, targets
 from edge_runtime.images import load_photos, printable
-from edge_runtime.outputs import StemNames, printed_samples, write_result
+from edge_runtime.outputs import StemNames, check_folder, printed_samples, write_result
 
 
 class PhotoReader(Protocol):
@@ -65,6 +65,7 @@ def scan_files(
     Raises ``EcgscanError`` only where the results can't be written.
     """
     files = list(files)
+    check_folder(out_dir)
     names = StemNames(out_dir, files)
     for file in files:
         try:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ecg.errors import EcgscanError, InputError
+from edge_runtime.outputs import check_folder
 from edge_runtime.scan import PhotoReader
-from edge_runtime.serve.lan import lan_address, qr_for_terminal
+from edge_runtime.serve.lan import is_own, lan_address, qr_for_terminal
 from edge_runtime.serve.server import POLL_S, PageServer
 
 
@@ -52,7 +53,8 @@ def serve_page(
 
 
 def check_store(folder: Path) -> None:
-    """Raises ``EcgscanError`` in one line if results could not be written there."""
+    """Make the folder; raises ``EcgscanError`` in one line if results could not be written there."""
+    check_folder(folder, "--store")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
@@ -67,6 +69,8 @@ def _greet(server: PageServer, say: Callable[[str], None]) -> None:
     if pairing is None:
         say("only this computer can open it; --lan lets a phone be the camera")
         return
+    if not is_own(pairing.address):
+        say(f"{pairing.address} is no address of this machine: a phone comes here only where something forwards it")
     say("the network sees photos and results unencrypted: use one that you trust")
 
     def show() -> None:

@@ -20,6 +20,16 @@ WRONG_TRIES: Final = 10  # a minute
 MAX_PHONES: Final = 16
 
 
+def is_own(address: str) -> bool:
+    """Whether an address is one of this machine's."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
 class Pairing:
     """Who may use the page from elsewhere: tokens used once give cookies, kept in memory."""
 

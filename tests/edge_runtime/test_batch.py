@@ -162,8 +162,15 @@ def test_a_dataset_keeps_to_what_it_was_made_with(tmp_path: Path) -> None:
         Dataset(tmp_path / "d", made)
     with Dataset(tmp_path / "d", made) as again:
         assert again.done == {}
-    with pytest.raises(EcgscanError, match="made with bundle_sha256 'a', now 'b'"):
+    with pytest.raises(EcgscanError, match="made with bundle_sha256 a, now b;"):
         Dataset(tmp_path / "d", made | {"bundle_sha256": "b"})
+    with pytest.raises(EcgscanError, match="d: made with layout None, now 6x2; choose another --out"):
+        Dataset(tmp_path / "d", made | {"overrides": {"layout": "6x2"}})
+    for text in ("[]", "{}"):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "other" / "dataset.json").write_text(text)
+        with pytest.raises(EcgscanError, match="is not of an ecgscan dataset"):
+            Dataset(tmp_path / "other", made)
     (tmp_path / "d" / "readings-000000.parquet").write_bytes(b"PAR1 half")
     with pytest.raises(EcgscanError, match=r"damaged .*delete it"):
         Dataset(tmp_path / "d", made)
@@ -260,7 +267,7 @@ def test_the_command_with_the_shipped_nets(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPO, check=False, timeout=400)
     assert (done.returncode, done.stderr) == (2, "")
-    assert done.stdout == f"1 files: 0 read, 1 unusable -> {tmp_path / 'o'} (why: {tmp_path / 'o' / 'errors.csv'})\n"
+    assert done.stdout == f"1 file: 0 read, 1 unusable -> {tmp_path / 'o'} (why: {tmp_path / 'o' / 'errors.csv'})\n"
     assert json.loads((tmp_path / "o" / "dataset.json").read_text())["format"] == "ecgscan.readings"
 
 

@@ -10,6 +10,7 @@ from fake_reader import Reader
 from PIL import Image
 from test_gate import GOOD, PX, fake_coarse, grid_photo
 
+from ecg.errors import EcgscanError
 from ecg.page import Photo
 from edge_runtime import camera_window
 from edge_runtime.camera import CameraOptions, CameraRun, run_camera
@@ -148,6 +149,8 @@ def test_looping_leaves_no_files_open(tmp_path: Path) -> None:
     ("spec", "says"),
     [
         ("nothing.mp4", "no such file"),
+        ("", "--device '': no such file; give a number"),
+        (str(Path(__file__).parent), "is a folder; give a number"),
         ("983", "no /dev/video983"),
         ("/dev/video983", "plug it in"),
         ("gstreamer:videotestsrc ! appsink", "GStreamer"),
@@ -257,7 +260,7 @@ def look(blur_mm: float = 0.3, green: bool = True, level: float = 100.0) -> Glan
     small[:, ::2] += 60
     from dataclasses import replace
 
-    return Glance(area, replace(GOOD, blur_mm=blur_mm), doubts, small)  # type: ignore[arg-type]
+    return Glance(area, replace(GOOD, blur_mm=blur_mm), doubts, small)
 
 
 def photo(k: int) -> Photo:
@@ -315,6 +318,13 @@ def test_page_is_taken_read_and_written(tmp_path: Path) -> None:
     assert any("too dark" in line for line in lines)
     assert any(line.startswith("hold still") for line in lines)
     assert "1 read" in outcome.summary()
+
+
+def test_out_is_looked_at_before_a_page_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("here")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(EcgscanError, match="file is no folder; choose another --out"):
+            run_camera(Reader(), CameraOptions("nothing.mp4", out, headless=True), print)
 
 
 def test_page_that_stays_is_read_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import pytest
 from PIL import Image
 
 import ecg
+from ecg.errors import EcgscanError
+from edge_runtime.outputs import check_folder
 
 Edge = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -118,7 +121,17 @@ def test_out_that_cannot_be_written(edge: Edge, page_jpg: Path) -> None:
     done = edge("scan", page_jpg, "--out", page_jpg)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "choose another --out" in done.stderr
+    assert "page.jpg is no folder; choose another --out" in done.stderr
+
+
+def test_a_folder_that_nothing_may_be_written_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_folder(tmp_path / "new" / "deeper")
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(
+        EcgscanError, match=r"new: can.t be written \(no permission\); choose another --store"):
+    ):
+        check_folder(tmp_path / "new", "--store")
 
 
 def test_version_and_help(edge: Edge) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import fake_reader
 import numpy as np
@@ -15,7 +16,7 @@ from edge_runtime.relabel import relabelled
 from edge_runtime.serve.command import serve_page
 from edge_runtime.serve.guard import Guard, is_loopback
 from edge_runtime.serve.jobs import BusyError, LateError, WorkQueue
-from edge_runtime.serve.lan import WRONG_TRIES, Pairing, lan_address, qr_for_terminal, qr_modules
+from edge_runtime.serve.lan import WRONG_TRIES, Pairing, is_own, lan_address, qr_for_terminal, qr_modules
 from edge_runtime.serve.limits import Limits
 from edge_runtime.serve.server import PageServer
 from edge_runtime.serve.sessions import Session, Sessions
@@ -198,6 +199,8 @@ def test_starting_ends_in_one_line_where_it_cant():
         busy.server_close()
     with pytest.raises(EcgscanError, match="--address here: give this machine's own"):
         serve_page(reader, 0, **{**options, "address": "here"})
+    with pytest.raises(EcgscanError, match="is no folder; choose another --store"):
+        serve_page(reader, 0, **{**options, "store": Path(__file__)})
 
 
 def test_the_command_serves_until_stopped(tmp_path):
@@ -222,6 +225,9 @@ def test_the_command_serves_until_stopped(tmp_path):
     text = "\n".join(lines)
     assert "http://192.168.1.20:" in text
     assert "scan this code" in text
+    assert is_own("127.0.0.1")
+    if not is_own("192.168.1.20"):
+        assert "192.168.1.20 is no address of this machine" in text
     assert "results are written to" in text
     assert text.endswith("stopped; all photos are forgotten")
 
