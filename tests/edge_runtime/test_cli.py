@@ -128,9 +128,7 @@ def test_a_folder_that_nothing_may_be_written_into(tmp_path: Path, monkeypatch: 
     check_folder(tmp_path / "new" / "deeper")
     assert not (tmp_path / "new").exists()
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
-    with pytest.raises(
-        EcgscanError, match=r"new: can.t be written \(no permission\); choose another --store"):
-    ):
+    with pytest.raises(EcgscanError, match=r"new: can't be written \(no permission\); choose another --store"):
         check_folder(tmp_path / "new", "--store")
 
 
