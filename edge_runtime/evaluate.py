@@ -55,6 +55,9 @@ def rendered(
     seed: SeedOption = 1,
     count: Annotated[int, typer.Option(help="Photographed pages, and pictures of each kind to refuse.")] = 60,
     camera: Annotated[bool, typer.Option(help="Only photographed pages (--camera) or only printed ones.")] = False,
+    plain: Annotated[
+        bool, typer.Option(help="Printed pages without handwriting, stamps, copies and traces off the sheet.")
+    ] = False,
     layout: Annotated[list[str] | None, typer.Option(help="Only these layouts (printed pages).")] = None,
     condition: Annotated[str | None, typer.Option(help="Only this condition (photographed pages).")] = None,
     threads: ThreadsOption = None,
@@ -71,7 +74,9 @@ def rendered(
         else:
             layouts = tuple(layout or ROUND_TRIP_LAYOUTS)
             task, data = "rendered/printed", f"ecg.synth, {len(layouts)} layouts x speeds x gains, 8 px/mm"
-            rows = _followed(round_trip_rows(reader, seed, layouts))
+            if plain:
+                task, data = "rendered/plain", f"{data}, the machine's own print alone"
+            rows = _followed(round_trip_rows(reader, seed, layouts, plain=plain))
         _report(rows, results, {"task": task, **conditions(data, seed=seed, bundle=reader.bundle)})
 
 

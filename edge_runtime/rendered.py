@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,9 @@ from ecg.page import Photo
 from ecg.records import EcgRecord
 from ecg.synth.camera import photograph, random_scene, random_shot
 from ecg.synth.heart import beat, random_heart
-from ecg.synth.printer import blank_page, distractor_page, random_page
+from ecg.synth.printer import blank_page, distractor_page, print_page, random_page
+from ecg.synth.style import PageStyle
+from ecg.synth.style_random import random_style
 from ecg.synth.truth import PrintedPage
 from edge_runtime.evaluation import Row, page_truth, read_row
 from edge_runtime.scan import PhotoReader
@@ -28,16 +31,35 @@ def random_record(rng: np.random.Generator) -> EcgRecord:
     return beat(random_heart(rng), duration_s=DURATION_S, rng=rng)
 
 
-def round_trip_page(layout: str, speed: float, gain: float, seed: int) -> PrintedPage:
-    """A whole page of one layout, paper speed and gain that says what these are; everything else by chance."""
+def round_trip_page(layout: str, speed: float, gain: float, seed: int, *, plain: bool = False) -> PrintedPage:
+    """A whole page of one layout, paper speed and gain that says what these are; everything else by chance.
+
+    ``plain``: nothing but the machine's own print, on the sheet and in its own ink: no handwriting, stamps, holes or
+    blackened names, no photocopy or fax of it, no trace that runs off the sheet.
+    """
     for attempt in range(100):
         rng = np.random.default_rng([seed, *layout.encode(), int(speed), int(gain), attempt])
-        page = random_page(
-            rng, random_record(rng), layout=layout, speed_mm_per_s=speed, gain_mm_per_mv=gain, partial=False
-        )
-        if tells_its_scale(page):
+        record = random_record(rng)
+        style = random_style(
+            rng, record, layout=layout, speed_mm_per_s=speed, gain_mm_per_mv=gain, partial=False
+        )  # fmt: skip
+        page = print_page(record, plain_style(style) if plain else style, rng)
+        if tells_its_scale(page) and (not plain or on_the_sheet(page)):
             return page
     raise RuntimeError(f"no page of {layout} at {speed} mm/s and {gain} mm/mV says so in 100 attempts")
+
+
+def plain_style(style: PageStyle) -> PageStyle:
+    """The style without what people and copiers add to a page."""
+    added = ("scribble", "stamp", "hole", "redaction")
+    items = tuple(i for i in style.items if i.shape not in added and i.kind not in ("handwriting", "stamp"))
+    return replace(style, items=items, paper=replace(style.paper, copy=""))
+
+
+def on_the_sheet(page: PrintedPage) -> bool:
+    """Whether every trace stays on the paper."""
+    height = page.size_mm[1]
+    return all(float(t.y_mm.min()) > 0 and float(t.y_mm.max()) < height for t in page.traces)
 
 
 def tells_its_scale(page: PrintedPage) -> bool:
@@ -49,12 +71,14 @@ def tells_its_scale(page: PrintedPage) -> bool:
     return page.grid.kind in ("lines", "heavy", "dots") and speed and bool(kinds & {"gain", "pulse"})
 
 
-def round_trip_rows(reader: PhotoReader, seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS) -> Iterator[Row]:
+def round_trip_rows(
+    reader: PhotoReader, seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS, *, plain: bool = False
+) -> Iterator[Row]:
     """Pages as printed, no camera: every layout at every speed and gain."""
     for layout in layouts:
         for speed in PAPER_SPEEDS_MM_PER_S:
             for gain in GAINS_MM_PER_MV:
-                page = round_trip_page(layout, speed, gain, seed)
+                page = round_trip_page(layout, speed, gain, seed, plain=plain)
                 name = f"{layout} {speed:g} {gain:g}"
                 yield read_row(reader, Photo(np.array(page.rgb)), name, page_truth(page), group=layout)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from ecg.errors import InputError
@@ -11,6 +12,7 @@ from edge_runtime.results_log import read_results
 
 START: Final = "<!-- results: written by `python -m edge_runtime.evaluate table` -->"
 END: Final = "<!-- end of results -->"
+GOOD_DB: Final = 22
 Line = dict[str, Any]
 
 
@@ -79,10 +81,22 @@ def _clinic(line: Line) -> str:
 
 
 def _printed(line: Line) -> str:
-    f, groups = line["figures"], line["groups"]
-    least = min(g["min_db"] for g in groups.values())
-    result = f"{f['n_read']} of {f['n']} read, median {_n(f['median_db'])} dB, worst {_n(least)} dB"
-    return _row(f"rendered pages, no camera: {len(groups)} layouts x 2 speeds x 3 gains", result, line)
+    return _row(f"rendered pages, no camera: {len(line['groups'])} layouts x 2 speeds x 3 gains", _pages(line), line)
+
+
+def _plain(line: Line) -> str:
+    what = "the same without handwriting, stamps, photocopies and traces off the sheet"
+    return _row(what, _pages(line), line)
+
+
+def _pages(line: Line) -> str:
+    """How many printed pages were read, how well, and how well at each gain, which stands last in a page's name."""
+    f, db = line["figures"], {p["name"]: max(p["db"], 0.0) for p in line["photos"]}
+    good = sum(v >= GOOD_DB for v in db.values())
+    gains = {gain: median(v for n, v in db.items() if n.split()[2] == gain) for gain in ("5", "10", "20")}
+    parts = ", ".join(f"{gain} mm/mV {_n(v)}" for gain, v in gains.items())
+    return (f"{f['n_read']} of {f['n']} read, median {_n(f['median_db'])} dB ({parts}), {good} with {GOOD_DB} dB or "
+            f"more, worst {_n(min(db.values()))} dB")  # fmt: skip
 
 
 def _camera(line: Line) -> str:
@@ -180,6 +194,7 @@ _ROWS: Final[dict[str, Callable[[Line], str]]] = {
     "photos/paired/openvino": _paired,
     "photos/clinic": _clinic,
     "rendered/printed": _printed,
+    "rendered/plain": _plain,
     "rendered/camera": _camera,
     "rendered/refusals": _refusals,
     "bench/photo": _photo,

@@ -172,3 +172,10 @@ def test_demo_photo_is_the_same_each_time() -> None:
     assert np.array_equal(first.rgb, again.rgb)
     assert first.page is not None
     assert replace(first.page.layout, strips=()) == replace(again.page.layout, strips=()) if again.page else False
+
+
+def test_plain_pages_hold_the_machines_own_print_alone():
+    page = round_trip_page("6x2", 25.0, 10.0, seed=5, plain=True)
+    assert page.layout.name == "6x2"
+    assert not {box.kind for box in page.marks} & {"handwriting", "stamp"}
+    assert all(t.y_mm.min() > 0 and t.y_mm.max() < page.size_mm[1] for t in page.traces)
