@@ -60,7 +60,9 @@ REPEAT: Final = Limit("rhythm_contradicts", True, 0.80, "the rhythm strip differ
 BOTH_EINTHOVEN: Final = EINTHOVEN_WARN.value  # two contradictions of different kinds refuse together
 LAYOUT_UNSURE: Final = Limit("layout_unsure", False, 0.50, "few lead names are readable: check the leads, or give --layout")  # fmt: skip  # noqa: E501
 SCALE_UNSURE: Final = Limit("scale_unsure", False, 0.75, "paper speed or gain is not certain: check them, or give --speed and --gain")  # fmt: skip  # noqa: E501
+SCALE_DOUBTED: Final = Limit("scale_unsure", False, 0.65, "paper speed or gain can't be told: give --speed and --gain")
 LONE_LEAD: Final = Limit("layout_unknown", False, 0.55, "too little is seen to tell which lead this is: show more of the page")  # fmt: skip  # noqa: E501
+CUSTOM: Final = ("default", "layout")
 WASHED_OUT: Final = 100.0  # contrast below which a clipped picture may have lost its grid
 
 
@@ -102,7 +104,11 @@ def gate_reading(reading: Reading) -> tuple[GateFinding, ...]:
         found += LONE_LEAD.of(min(q.get("grid", 1.0), confidence), "refuse")
     sure = {k: v.confidence for k, v in layout.decided.items()}
     found += LAYOUT_UNSURE.of(sure.get("layout", 1.0), "warn")
-    found += SCALE_UNSURE.of(min(sure.get("paper_speed", 1.0), sure.get("gain", 1.0)), "warn")
+    # What the page says is against the usual value, which only custom speaks for.
+    doubted = [v.confidence for k, v in layout.decided.items() if k in ("paper_speed", "gain") and v.how in CUSTOM]
+    found += SCALE_DOUBTED.of(min(doubted, default=1.0), "refuse") or SCALE_UNSURE.of(
+        min(sure.get("paper_speed", 1.0), sure.get("gain", 1.0)), "warn"
+    )
     return tuple(sorted(found, key=lambda f: f.severity != "refuse"))
 
 

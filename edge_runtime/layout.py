@@ -22,6 +22,8 @@ STAGE: Final = "layout"
 MIN_NAME_SHARE: Final = 0.25  # of the layout's visible leads, this share must be named
 MIN_RIGHT_SHARE: Final = 0.5  # of the names that stand in rows, this share must agree with the layout
 STRUCTURE_CONFIDENCE: Final = 0.35  # for a layout told by its rows and columns alone
+LONE_NAME: Final = 0.93  # a lone row is told by its name alone: misread ones score less
+NO_RIVAL: Final = 0.55  # confidence below which the names speak as much for another arrangement
 _ADVICE: Final = "name the arrangement with --layout (for example --layout 3x4+1)"
 
 
@@ -60,9 +62,16 @@ def find_layout(
 
 def _refusal(match: Match, n_cells: int) -> Unreadable | None:
     """Why the best match, of which ``n_cells`` traces are seen, isn't good enough; or None."""
+    if n_cells == 1 and match.surest_name < LONE_NAME:
+        advice = "say which lead it is with --layout (for example --layout 1x1-II)"
+        return Unreadable(STAGE, "layout_unknown", f"one row of traces whose lead name can't be read surely: {advice}")
     named = match.names_right >= max(1, MIN_NAME_SHARE * n_cells) and match.names_right >= min(2, n_cells)
     if named and match.names_right >= MIN_RIGHT_SHARE * match.names_seen:
-        return None
+        whole = n_cells == len(match.spec.cells()) > 1  # of a part, rivals mostly differ in what isn't seen
+        rivals = whole and match.confidence < NO_RIVAL and not _told_by_structure(match)
+        return (
+            Unreadable(STAGE, "layout_unknown", f"the lead names fit two arrangements: {_ADVICE}") if rivals else None
+        )
     if match.names_seen <= 2 and _told_by_structure(match):
         return None
     if match.names_seen >= 3 and match.names_right < MIN_RIGHT_SHARE * match.names_seen:
@@ -83,6 +92,8 @@ def _trusted(match: Match, only: LayoutSpec | None) -> tuple[Match, str]:
         return replace(match, confidence=1.0), "override"
     if match.names_right < 2 and match.spec.n_rows > 1:
         return replace(match, confidence=min(match.confidence, STRUCTURE_CONFIDENCE)), "grid"
+    if match.spec.n_rows * match.spec.n_columns == 1 and match.names_right == 1:
+        return replace(match, confidence=max(match.confidence, match.surest_name)), "names"
     share = match.names_right / max(match.names_seen, 1)
     return replace(match, confidence=match.confidence * (0.5 + 0.5 * share)), "names"
 

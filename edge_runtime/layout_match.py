@@ -27,6 +27,8 @@ ROW_ABSENT: Final = -2.5  # a row that should stand on paper in sight, beyond th
 NEVER: Final = -1e9
 GENERIC_NAME: Final = -2.4  # a name taken at its word, in no known layout
 
+GENERIC_SURE: Final = 0.5
+
 _RARE: Final = {"cabrera": -2.0, "4x3": -1.5, "6x1": -0.5, "1x1": -1.0}
 MAX_RHYTHM: Final = 3
 MANY_STRIPS: Final = -0.7  # more than one rhythm strip
@@ -51,11 +53,15 @@ class Match:
     rhythm_confidence: tuple[float, ...] = ()
 
     @property
-    def arrangement(self) -> tuple[tuple[tuple[str, ...], ...], int]:
-        """What tells this match from a rival: the table of leads seen, and the number of rhythm strips seen."""
-        n, shown = len(self.spec.rows), np.isfinite(self.rows_mm)
-        table = tuple(row for row, there in zip(self.spec.rows, shown, strict=False) if there)
-        return table, int(shown[n:].sum())
+    def arrangement(self) -> frozenset[tuple[str, int]]:
+        """What tells this match from a rival: the leads and rhythm strips ("") that are seen, each with its level."""
+        seats = [(lead, *self.seat(self.rows_mm[row], col)) for lead, row, col, _ in self.spec.cells()]
+        board = self.board
+        return frozenset(
+            (lead, i)
+            for lead, i, k in seats
+            if i >= 0 and k >= 0 and (board.label_at[i, k] >= 0 or board.start[i, k] > 0 or board.ink[i, k] > 0)
+        )
 
     @property
     def lattice(self) -> Lattice:
@@ -66,6 +72,16 @@ class Match:
     def names_seen(self) -> int:
         """How many cells of the page have a lead name."""
         return int((self.board.label_at >= 0).sum())
+
+    @property
+    def surest_name(self) -> float:
+        """The score of the surest name that stands where the layout wants it."""
+        best = 0.0
+        for lead, row, col, _ in self.spec.cells():
+            i, k = self.seat(self.rows_mm[row], col)
+            if lead and i >= 0 and k >= 0 and self.board.label_at[i, k] == LABEL_INDEX[lead]:
+                best = max(best, float(self.board.sure[i, k]))
+        return best
 
     def seat(self, y_mm: float, col: int) -> tuple[int, int]:
         """The board's level and column of a baseline and a layout's column, -1 where the board has none."""
@@ -284,7 +300,7 @@ def _named(match: Match, ink: Ink, only: LayoutSpec | None) -> Match:
 
 def _generic(board: Board) -> Match | None:
     """An arrangement that no known layout has, taken from the names alone: each at its word, no lead twice."""
-    named = board.label_at >= 0
+    named = board.sure > GENERIC_SURE
     rows = np.flatnonzero(named.any(axis=1))
     if named.sum() < 2:
         return None

@@ -7,7 +7,7 @@ from fake_reader import PX_PER_MM as PX
 from fake_reader import coarse_maps, layout_3x4, signal_3x4
 
 from ecg.leads import LEAD_INDEX
-from ecg.page import EcgSignal, GateFinding, LeadStrip, PageLayout, Photo, Reading, Sheet, Unreadable
+from ecg.page import Decided, EcgSignal, GateFinding, LeadStrip, PageLayout, Photo, Reading, Sheet, Unreadable
 from edge_runtime.decoder import RowTrace
 from edge_runtime.gate import gate_frame, gate_photo, gate_reading, gated, refusals, trust
 from edge_runtime.gate_leads import contradictions, einthoven_error, repeat_error
@@ -208,6 +208,18 @@ def test_lone_lead_needs_a_grid() -> None:
     lone = replace(r, layout=replace(r.layout, name="1x1-II", strips=r.layout.strips[:1]))
     assert refusals(gate_reading(lone))[0].code == "layout_unknown"
     assert not refusals(gate_reading(replace(lone, quality=QUALITY)))
+
+
+@pytest.mark.parametrize(
+    ("how", "confidence", "severity"),
+    [("default", 0.55, "refuse"), ("layout", 0.6, "refuse"), ("text", 0.55, "warn"), ("default", 0.7, "warn")],
+)
+def test_what_the_page_says_against_custom_is_not_overruled_silently(
+    how: str, confidence: float, severity: str
+) -> None:
+    r = reading()
+    doubted = replace(r, layout=replace(r.layout, decided={"gain": Decided(how, confidence)}))
+    assert {f.code: f.severity for f in gate_reading(doubted)} == {"scale_unsure": severity}
 
 
 def test_gated_makes_refusals_unreadable_and_keeps_the_doubts() -> None:
