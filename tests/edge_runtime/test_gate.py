@@ -214,9 +214,7 @@ def test_lone_lead_needs_a_grid() -> None:
     ("how", "confidence", "severity"),
     [("default", 0.55, "refuse"), ("layout", 0.6, "refuse"), ("text", 0.55, "warn"), ("default", 0.7, "warn")],
 )
-def test_what_the_page_says_against_custom_is_not_overruled_silently(
-    how: str, confidence: float, severity: str
-) -> None:
+def test_custom_alone_never_overrules_the_page(how: str, confidence: float, severity: str) -> None:
     r = reading()
     doubted = replace(r, layout=replace(r.layout, decided={"gain": Decided(how, confidence)}))
     assert {f.code: f.severity for f in gate_reading(doubted)} == {"scale_unsure": severity}
