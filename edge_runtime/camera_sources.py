@@ -60,7 +60,8 @@ def open_source(spec: str, *, loop: bool = False) -> Source:
     if spec.startswith(STREAMS):
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_MS]
         why = "no answer, or no video there: check the address, the network and the camera's password"
-        return Capture(spec.split("@")[-1], _opened(spec, cv2.CAP_FFMPEG, timeouts, f"{spec.split('@')[-1]}: {why}"))
+        shown = spec.split("://")[0] + "://" + spec.split("://")[1].split("@")[-1]  # without the password
+        return Capture(shown, _opened(spec, cv2.CAP_FFMPEG, timeouts, f"{shown}: {why}"))
     if spec.isdecimal() or spec.startswith("/dev/"):
         return _camera(spec)
     path = Path(spec)
