@@ -101,3 +101,30 @@ def test_tensorrt_rtx_builds_it(net, ranges, tmp_path) -> None:
     profile.set_shape("rgb", (1, 3, 16, 16), (2, 3, 16, 16), (4, 3, 16, 16))
     config.add_optimization_profile(profile)
     assert builder.build_serialized_network(network, config) is not None
+
+
+def test_pools_keep_to_eight_bits_where_floats_follow() -> None:
+    """What leaves a bank of filters by its maxima alone is small: floats may read that."""
+    rng = np.random.default_rng(0)
+    w = onnx.numpy_helper.from_array(rng.normal(size=(8, 4, 1, 3)).astype(np.float32), "w")
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["c"], pads=[0, 1, 0, 1]),
+        onnx.helper.make_node("Relu", ["c"], ["r"]),
+        onnx.helper.make_node("MaxPool", ["r"], ["top"], kernel_shape=[1, 4], strides=[1, 4]),
+        onnx.helper.make_node("Sqrt", ["top"], ["y"]),
+    ]
+    given, out = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s)
+                  for n, s in (("x", [1, 4, 3, 16]), ("y", [1, 8, 3, 4])))  # fmt: skip
+    graph = onnx.helper.make_graph(nodes, "bank", [given], [out], [w])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    feeds = [{"x": rng.normal(size=(1, 4, 3, 16)).astype(np.float32)}]
+    tensors = qdq.quantised_tensors(model, qdq.ORT)
+    assert "top" in tensors
+    found = histograms(model, dict.fromkeys(tensors), feeds)
+    made = qdq.quantise(model, {n: limits(h, "minmax") for n, h in found.items()}, qdq.ORT)
+    makers = {o: n for n in made.graph.node for o in n.output}
+    pool = next(n for n in made.graph.node if n.op_type == "MaxPool")
+    root = next(n for n in made.graph.node if n.op_type == "Sqrt")
+    assert makers[pool.input[0]].op_type == "DequantizeLinear"
+    assert makers[root.input[0]].input[0] == "top_q"
+    assert min(sqnr_db(results(model, feeds), results(made, feeds))) > 20
