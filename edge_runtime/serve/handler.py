@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 
 from ecg.errors import EcgscanError
 from ecg.page import Overrides
+from edge_runtime.images import printable
 from edge_runtime.serve.guard import Refusal
 from edge_runtime.serve.jobs import BusyError, LateError
 from edge_runtime.serve.limits import RETRY_AFTER_S
@@ -158,9 +159,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _post_reading(self) -> None:
         server = self.server
+        if "?" in self.path:  # else an integrator's ?speed=50 would be lost without a word
+            raise AnswerError(Refusal(400, "no_query", "nothing after ? here; post corrections to .../ID/corrections"))
         kind = (self.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
         if not (kind.startswith("image/") or kind in ("application/pdf", "application/octet-stream")):
-            raise AnswerError(Refusal(415, "no_photo", "send a photo or a PDF as it is, with its own Content-Type"))
+            got = printable(kind[:60]) or "none"
+            what = f"Content-Type {got}: send a photo or a PDF as it is, as image/jpeg, image/png or application/pdf"
+            raise AnswerError(Refusal(415, "no_photo", what))
         if not server.uploads.acquire(blocking=False):
             raise BusyError
         try:

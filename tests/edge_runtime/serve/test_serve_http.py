@@ -151,6 +151,11 @@ def test_unusable_uploads_get_one_line(client, photo, status, words, capfd):
     assert len(client.server.sessions) == 0
 
 
+def test_corrections_in_the_wrong_place_are_not_lost_without_a_word(serve):
+    status, _, body = serve()("POST", "/api/readings?speed=50", picture(), Content_Type="image/png")
+    assert (status, json.loads(body)["error"]) == (400, "no_query")
+
+
 def test_bodies_are_limited(serve):
     client = serve(limits=Limits(upload_bytes=50_000))
     status, said = client.upload(b"x" * 3_000_000)
@@ -158,7 +163,9 @@ def test_bodies_are_limited(serve):
     assert client("POST", "/api/readings", b"", Content_Length="1_0", Content_Type="image/png")[0] == 400
     assert client("POST", "/api/readings", None, Transfer_Encoding="chunked", Content_Type="image/png")[0] == 411
     for kind in ("multipart/form-data; boundary=x", "text/plain", "application/x-www-form-urlencoded", ""):
-        assert client("POST", "/api/readings", picture(size=(250, 250)), Content_Type=kind)[0] == 415
+        status, _, body = client("POST", "/api/readings", picture(size=(250, 250)), Content_Type=kind)
+        assert status == 415
+        assert f"Content-Type {kind.partition(';')[0] or 'none'}: send a photo".encode() in body
 
 
 @pytest.mark.parametrize(
