@@ -116,7 +116,7 @@ def main(
     """Kept so that a command's name stays a name, however few commands there are."""
 
 
-@app.command()
+@app.command(short_help="Photos to STEM.csv, STEM.json and STEM.png.")
 def scan(
     photos: Annotated[
         list[Path], typer.Argument(metavar="PHOTO...", help="JPEG, HEIC, PNG, TIFF, BMP, WebP or PDF files.")
@@ -159,7 +159,7 @@ def scan(
     raise typer.Exit(_exit_code(outcomes))
 
 
-@app.command()
+@app.command(short_help="An archive to Parquet, on all cores.")
 def batch(
     source: Annotated[str, typer.Argument(metavar="DIR|GLOB", help="A folder, or a quoted pattern: 'scans/**/*.jpg'.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the dataset; named again, it goes on.")],
@@ -200,7 +200,7 @@ def batch(
     raise typer.Exit(_exit_code(counts))
 
 
-@app.command()
+@app.command(short_help="What is installed and found; a timed self-test.")
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
     bundle: BundleOption = None,
@@ -223,7 +223,7 @@ def doctor(
     raise typer.Exit(EXIT_READ if report["usable"] else EXIT_UNUSABLE)
 
 
-@app.command()
+@app.command(short_help="Render an example photo, read it, compare.")
 def demo(
     out: OutOption = Path("ecgscan-out"),
     bundle: BundleOption = None,
@@ -237,7 +237,7 @@ def demo(
             typer.echo(line)
 
 
-@app.command()
+@app.command(short_help="Guide a camera over the page and read it.")
 def camera(
     device: Annotated[
         str, typer.Option(help="A number, /dev/videoN, rtsp://..., gstreamer:PIPELINE, a video or a picture.")
@@ -276,7 +276,7 @@ def camera(
     raise typer.Exit(EXIT_READ if run.n_read else EXIT_UNREADABLE)
 
 
-@app.command()
+@app.command(short_help="The local page; a phone can be its camera.")
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 takes any free one.")] = 8765,
     lan: Annotated[
