@@ -7,8 +7,8 @@ pipes, row groups, Parquet) in minutes, and what would leak with the number of p
 read every page.
 
 Workers tell what they hold between two pages, when nothing of a page is left, and their peak.  Memory is flat where
-it does not grow after the first tenth of the files.  ``own`` is memory that belongs to the process alone; the rest are
-libraries' pages, which the system takes and brings back as it likes.
+it does not grow after the first tenth of the files (and the first part written).  ``own`` is memory that belongs to the
+process alone; the rest are libraries' pages, which the system takes and brings back as it likes.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ import typer
 
 from ecg.page import U8, BundleInfo, Overrides, Photo, Reading, Unreadable
 from edge_runtime.batch import BatchOptions, bundle_hash, run_batch
-from edge_runtime.batch_store import Dataset
-from edge_runtime.batch_work import TRIM_EVERY
+from edge_runtime.batch_store import ROWS_A_PART, Dataset
 from edge_runtime.cli import one_line_errors
 from edge_runtime.evaluate import ResultsOption
 from edge_runtime.outputs import write_atomic
@@ -47,7 +46,7 @@ BROKEN_EVERY: Final = 50
 WARM: Final = 2  # times that each worker reads each photo before it may repeat
 WARM_SHARE: Final = 0.1  # of the files: what memory is compared with comes after
 SAMPLES: Final = 100
-TELL_EVERY: Final = 2 * TRIM_EVERY  # pages of a worker
+TELL_EVERY: Final = 12  # pages of a worker, each photo twice
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__)
 
@@ -186,9 +185,10 @@ class _Watch:
 
 
 def _figures(counts: Counter[str], seconds: float, pages: int, samples: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """Growth is that of the median from the first third after the first tenth to the last third."""
+    """Growth is that of the median from the first third after the warm-up to the last third."""
     out: dict[str, Any] = {"pages": pages, "pages_per_s": pages / seconds, **{f"n_{k}": n for k, n in counts.items()}}
-    settled = np.asarray([s for s in samples if s[0] > WARM_SHARE * pages], dtype=np.float64).reshape(-1, 6)
+    warm = max(WARM_SHARE * pages, 1.25 * ROWS_A_PART)  # the first part brings in what writes Parquet
+    settled = np.asarray([s for s in samples if s[0] > warm], dtype=np.float64).reshape(-1, 6)
     third = max(1, len(settled) // 3)
     if not len(settled):
         return out
