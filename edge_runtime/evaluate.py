@@ -56,7 +56,7 @@ def rendered(
     count: Annotated[int, typer.Option(help="Photographed pages, and pictures of each kind to refuse.")] = 60,
     camera: Annotated[bool, typer.Option(help="Only photographed pages (--camera) or only printed ones.")] = False,
     plain: Annotated[
-        bool, typer.Option(help="Printed pages without handwriting, stamps, copies and traces off the sheet.")
+        bool, typer.Option(help="Pages that tell their scale, without handwriting, stamps, copies, traces off the sheet.")
     ] = False,
     layout: Annotated[list[str] | None, typer.Option(help="Only these layouts (printed pages).")] = None,
     condition: Annotated[str | None, typer.Option(help="Only this condition (photographed pages).")] = None,
@@ -70,7 +70,9 @@ def rendered(
         reader = Reader.open(bundle, threads=threads, engine=engine.value)
         if camera:
             task, data = "rendered/camera", f"ecg.synth, {count} photos, long side {LONG_SIDE_PX} px"
-            rows = _followed(photographed_rows(reader, seed, count, condition=condition))
+            if plain:
+                task, data = "rendered/camera-plain", f"{data}, pages with the machine's own print alone"
+            rows = _followed(photographed_rows(reader, seed, count, condition=condition, plain=plain))
         else:
             layouts = tuple(layout or ROUND_TRIP_LAYOUTS)
             task, data = "rendered/printed", f"ecg.synth, {len(layouts)} layouts x speeds x gains, 8 px/mm"

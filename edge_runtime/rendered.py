@@ -84,15 +84,25 @@ def round_trip_rows(
 
 
 def photographed_rows(
-    reader: PhotoReader, seed: int, count: int, long_side_px: int = LONG_SIDE_PX, condition: str | None = None
-) -> Iterator[Row]:
-    """Random pages through random cameras."""
+    reader: PhotoReader, seed: int, count: int, long_side_px: int = LONG_SIDE_PX, condition: str | None = None,
+    *, plain: bool = False,
+) -> Iterator[Row]:  # fmt: skip
+    """Random pages through random cameras; ``plain``: pages as ``round_trip_page`` has them, in any layout."""
     for k in range(count):
         rng = np.random.default_rng([seed, 1, k])
-        page = random_page(rng, random_record(rng), partial=False)
+        page = _plain_page(rng) if plain else random_page(rng, random_record(rng), partial=False)
         shot = photograph(page, random_shot(rng, condition=condition, long_side_px=long_side_px), rng)
         name = f"photo{k:03d} {shot.condition}"
         yield read_row(reader, Photo(np.array(shot.rgb)), name, page_truth(page), group=shot.condition)
+
+
+def _plain_page(rng: np.random.Generator) -> PrintedPage:
+    """A page of any layout that says its scale, the machine's own print alone."""
+    while True:
+        record = random_record(rng)
+        page = print_page(record, plain_style(random_style(rng, record, partial=False)), rng)
+        if tells_its_scale(page) and on_the_sheet(page):
+            return page
 
 
 def refusal_rows(reader: PhotoReader, seed: int, count: int) -> Iterator[Row]:

@@ -105,7 +105,8 @@ def _camera(line: Line) -> str:
     f = line["figures"]
     parts = ", ".join(f"{name} {_n(g['median_db'])}" for name, g in line["groups"].items())
     result = f"{f['n_read']} of {f['n']} read, median {_n(f['median_db'])} dB ({parts})"
-    return _row("rendered pages, photographed", result, line)
+    plain = " of the plain kind that tell their scale" if line["task"].endswith("plain") else " of any kind"
+    return _row(f"rendered pages{plain}, photographed", result, line)
 
 
 def _refusals(line: Line) -> str:
@@ -198,6 +199,7 @@ _ROWS: Final[dict[str, Callable[[Line], str]]] = {
     "rendered/printed": _printed,
     "rendered/plain": _plain,
     "rendered/camera": _camera,
+    "rendered/camera-plain": _camera,
     "rendered/refusals": _refusals,
     "bench/photo": _photo,
     "bench/synth": _synth,
