@@ -56,7 +56,8 @@ def rendered(
     count: Annotated[int, typer.Option(help="Photographed pages, and pictures of each kind to refuse.")] = 60,
     camera: Annotated[bool, typer.Option(help="Only photographed pages (--camera) or only printed ones.")] = False,
     plain: Annotated[
-        bool, typer.Option(help="Pages that tell their scale, without handwriting, stamps, copies, traces off the sheet.")
+        bool,
+        typer.Option(help="Pages that tell their scale, without handwriting, stamps, copies, traces off the sheet."),
     ] = False,
     layout: Annotated[list[str] | None, typer.Option(help="Only these layouts (printed pages).")] = None,
     condition: Annotated[str | None, typer.Option(help="Only this condition (photographed pages).")] = None,
