@@ -173,11 +173,13 @@ def _names(leads: Sequence[str]) -> str:
     return ", ".join(leads) if len(leads) < 5 else f"{len(leads)} leads that were not read"
 
 
-def open_findings(bundle: ModelBundle, engine: str = "auto", threads: int | None = None) -> FindingsHead | None:
-    """The findings' head of a bundle; None where the bundle has none."""
+def open_findings(bundle: ModelBundle, engine: str = "auto") -> FindingsHead | None:
+    """The findings' head of a bundle; None where the bundle has none.
+
+    In one thread: for a millisecond's work a second one costs more than it brings (``results/int8.jsonl``)."""
     if FINDINGS_NET not in bundle.nets or FINDINGS_KEY not in bundle.extras:
         return None
-    net = open_engine(bundle, FINDINGS_NET, engine, threads=threads)
+    net = open_engine(bundle, FINDINGS_NET, engine, threads=1)
     return FindingsHead(net, rules_of(bundle.extras[FINDINGS_KEY]), prompts_of(bundle))
 
 

@@ -56,7 +56,7 @@ class Reader:
         bundle: ModelBundle = load_bundle(bundle_dir or SHIPPED)
         coarse, fine, decoder = (open_engine(bundle, name, engine, threads=threads) for name in READER_NETS)
         names = open_engine(bundle, MARK_READER, engine, threads=threads) if MARK_READER in bundle.nets else None
-        return cls(bundle.info, coarse, fine, decoder, open_findings(bundle, engine, threads), names)
+        return cls(bundle.info, coarse, fine, decoder, open_findings(bundle, engine), names)
 
     def read(self, photo: Photo, overrides: Overrides | None = None) -> Reading | Unreadable:
         """One photo to a reading, or the reason why it can't be read."""
