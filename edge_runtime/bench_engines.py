@@ -29,6 +29,7 @@ from edge_runtime.engines import open_engine
 from edge_runtime.engines.base import Engine
 from edge_runtime.evaluate import ResultsOption
 from edge_runtime.evaluation import figures, paired_rows
+from edge_runtime.findings import FINDINGS_NET
 from edge_runtime.reader import MARK_READER, SHIPPED, Reader
 from edge_runtime.results_log import append_result, conditions, tidy
 
@@ -90,6 +91,7 @@ class Pair:
     def open(self, net: str, way: str, threads: int | None) -> Engine:
         """A net in one of the ``ways``."""
         engine, kinds = ways()[way]
+        threads = 1 if net == FINDINGS_NET else threads  # as the reader runs it
         return open_engine(self.fp32 if kinds == FLOAT else self.int8, net, engine, threads=threads, kinds=kinds)
 
 
