@@ -20,8 +20,6 @@ SENSITIVITY: Final = 0.85  # that a threshold aims at, where specificity allows
 LEAST_SPECIFICITY: Final = 0.75
 SLOPE_SPREAD: Final = 0.3  # how far (in log) a finding's slope may lie from 1 before the data must insist
 _RHYTHM: Final = ("SR", "AFIB", "STACH", "SBRAD", "SARRH", "PVC", "PAC")
-_LIMB: Final = ("I", "II", "III", "aVF")
-_CHEST: Final = ("V1", "V2", "V3", "V4", "V5", "V6")
 # Leads without which a finding can't be told.
 NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "AMI": ("V1", "V2", "V3", "V4"),

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from calibration.confidence_metrics import bootstrap, macro_auroc
-from distill.page_train import CHECKPOINT, HELD_OUT, load_student, part_pages
+from distill.page_train import CHECKPOINT, load_student, part_pages
 from distill.signal_path import load_signal_net
 from distill.signal_path_train import predict
 from distill.students import PageStudent
@@ -216,7 +216,7 @@ def main(
             for line in lines:
                 typer.echo(str(line))
                 if results:
-                    taken = conditions(f"PTB-XL folds {HELD_OUT[0]} and {HELD_OUT[1]}")
+                    taken = conditions(f"PTB-XL folds {FOLDS[0]} and {FOLDS[1]}")
                     append_result(results, taken | {"what": "page encoder", "steps": step, **line})
     except EcgscanError as error:
         typer.echo(f"evaluate_pages: {error}", err=True)

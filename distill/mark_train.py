@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from distill.checkpoints import save_whole
 from distill.mark_samples import load_patches
 from distill.nets import MarkReader
 from ecg.errors import InputError
@@ -120,9 +120,7 @@ def train_marks(config: MarkConfig) -> Path:
             print(f"marks {line}", flush=True)
             with (config.out / "marks.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
-            part = path.with_suffix(".part")
-            torch.save({"net": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}, part)
-            os.replace(part, path)
+            save_whole({"net": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}, path)
     return path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from distill.checkpoints import save_whole
 from distill.students import ROWS, Lesson, LossWeights, PageStudent, StudentConfig, student_loss
 from ecg.errors import InputError
 from ecg.findings import finding_labels
@@ -167,7 +167,7 @@ class _Run:
         """Write the state, whole or not at all."""
         state = {k: v.state_dict() for k, v in self._parts().items()}
         state |= {"step": self.step, "spent_s": self.spent_s, "student": asdict(self.config.student)}
-        _write(state, self.config.out / STATE)
+        save_whole(state, self.config.out / STATE)
 
     def go_on(self) -> bool:
         """Take up the state that is there; InputError where it is another student's."""
@@ -230,14 +230,8 @@ def train_student(config: StudentTrainConfig, tell: Callable[[str], None] = prin
                 saved_s = run.spent_s
     run.save()
     state = {"config": asdict(config.student), "net": run.mean.module.state_dict(), "step": run.step}
-    _write(state, config.out / CHECKPOINT)
+    save_whole(state, config.out / CHECKPOINT)
     return config.out / CHECKPOINT
-
-
-def _write(state: dict[str, Any], path: Path) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    torch.save(state, part)
-    part.replace(path)
 
 
 def load_student(path: Path) -> PageStudent:

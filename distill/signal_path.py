@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from distill.checkpoints import save_whole
 from ecg.errors import InputError
 from ecg.findings import FINDINGS
 from ecg.leads import N_LEADS
@@ -148,7 +149,7 @@ class SignalNet(nn.Module):
 
 def save_signal_net(net: SignalNet, path: Path, extra: dict[str, Any] | None = None) -> None:
     """Weights and configuration."""
-    torch.save({"config": asdict(net.config), "net": net.state_dict(), **(extra or {})}, path)
+    save_whole({"config": asdict(net.config), "net": net.state_dict(), **(extra or {})}, path)
 
 
 def load_signal_net(path: Path) -> SignalNet:

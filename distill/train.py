@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from distill import losses, targets
+from distill.checkpoints import save_whole
 from distill.nets import FinderCoarse, FinderFine, StripDecoder, expected_row
 from distill.shards import Shard
 from ecg.errors import InputError
@@ -205,10 +205,8 @@ class _Run:
 
     def save(self) -> None:
         """Checkpoint, whole or not at all."""
-        part = self.path.with_suffix(".part")
-        torch.save({"net": self.net.state_dict(), "mean": self.mean.state_dict(), "step": self.step,
-                    "optimiser": self.optimiser.state_dict(), "spent_s": self.spent_s}, part)  # fmt: skip
-        os.replace(part, self.path)
+        save_whole({"net": self.net.state_dict(), "mean": self.mean.state_dict(), "step": self.step,
+                    "optimiser": self.optimiser.state_dict(), "spent_s": self.spent_s}, self.path)  # fmt: skip
 
     def rate(self) -> float:
         """Learning rate now: linear warm-up, then a half cosine over steps, or over the time budget."""
