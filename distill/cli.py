@@ -48,6 +48,10 @@ def distill(
     steps: Annotated[int, typer.Option(help="Steps a net instead of --minutes.")] = 0,
     batch: Annotated[int, typer.Option()] = 12,
     threads: Annotated[int, typer.Option()] = 1,
+    lr: Annotated[float, typer.Option(help="Finder and decoder: the highest learning rate.")] = 2e-3,
+    begin: Annotated[
+        Path | None, typer.Option(help="Finder and decoder: a checkpoint whose weights a new run begins with.")
+    ] = None,
     pages: Annotated[Path, typer.Option(help="encoder: a teacher's pool of rendered pages.")] = Path("runs/pages"),
     targets: Annotated[Path, typer.Option(help="encoder: what ecgscan-teacher embed wrote.")] = Path(
         "runs/targets.npz"
@@ -70,7 +74,7 @@ def distill(
         for what in PARTS[part.value]:
             budget_s = 0.0 if steps else minutes * 60
             config = TrainConfig(what, shards, out, steps=steps or 1, batch=batch, threads=threads, seed=seed,
-                                 budget_s=budget_s)  # fmt: skip
+                                 lr=lr, begin=begin, budget_s=budget_s)  # fmt: skip
             typer.echo(f"wrote {train(config)}")
 
     _told(work)
@@ -105,6 +109,8 @@ def render(
     strips: Annotated[int, typer.Option(help="Strips cut out of a photograph.")] = 4,
     crops: Annotated[int, typer.Option(help="Crops for the fine finder out of a photograph.")] = 2,
     unusual: Annotated[float, typer.Option(help="Share of pages at 50 mm/s or at 5, 20 or 10/5 mm/mV.")] = 0.0,
+    crowded: Annotated[float, typer.Option(help="Share of pages whose tall waves run through other rows.")] = 0.0,
+    prints: Annotated[float, typer.Option(help="Share of pages as printed, without a camera.")] = 0.0,
     no_ecg: Annotated[float, typer.Option(help="Share of photographs that show no ECG.")] = 0.06,
     workers: Annotated[int, typer.Option()] = 1,
     seed: Annotated[int, typer.Option()] = 0,
@@ -115,7 +121,8 @@ def render(
 
     config = RenderConfig(out, shards, first, data=tuple(data or ()), fonts=tuple(fonts or ()), workers=workers,
                           seed=seed, long_side_px=long_side_px, strips_per_photo=strips,
-                          fine_per_photo=crops, unusual_share=unusual, no_ecg_share=no_ecg)  # fmt: skip
+                          fine_per_photo=crops, unusual_share=unusual, no_ecg_share=no_ecg, crowded_share=crowded,
+                          print_share=prints)  # fmt: skip
     _told(lambda: run(config))
 
 

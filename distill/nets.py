@@ -26,14 +26,15 @@ def conv(c_in: int, c_out: int, stride: int | tuple[int, int] = 1, kernel: int =
 
 
 class Residual(nn.Module):
-    """x + conv(conv(x)) at one width."""
+    """x + conv(conv(x)) at one width; ``silent``: it starts as nothing but x, for nets that go on from others."""
 
-    def __init__(self, channels: int, inner: int | None = None) -> None:
+    def __init__(self, channels: int, inner: int | None = None, *, silent: bool = False) -> None:
         super().__init__()
         inner = inner or channels
-        self.body = nn.Sequential(
-            conv(channels, inner), nn.Conv2d(inner, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
-        )
+        norm = nn.BatchNorm2d(channels)
+        if silent:
+            nn.init.zeros_(norm.weight)
+        self.body = nn.Sequential(conv(channels, inner), nn.Conv2d(inner, channels, 3, 1, 1, bias=False), norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same."""
@@ -76,15 +77,19 @@ class Encoder(nn.Module):
 
 
 class Decode(nn.Module):
-    """Back up from the coarsest features to those of level ``to``, joined with each level on the way."""
+    """Back up from the coarsest features to those of level ``to``, joined with each level on the way; the levels of
+    ``refined`` think about it once more."""
 
-    def __init__(self, widths: tuple[int, ...], strides: tuple[tuple[int, int], ...], to: int) -> None:
+    def __init__(
+        self, widths: tuple[int, ...], strides: tuple[tuple[int, int], ...], to: int, refined: tuple[int, ...] = ()
+    ) -> None:
         super().__init__()
         self.level = to
         self.scales = [(float(s[0]), float(s[1])) for s in strides]
         self.join = nn.ModuleDict(
             {str(k): conv(widths[k + 1] + widths[k], widths[k]) for k in range(len(widths) - 2, to - 1, -1)}
         )
+        self.refine = nn.ModuleDict({str(k): Residual(widths[k], silent=True) for k in refined})
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Features of all levels to (B, widths[to], ...)."""
@@ -92,6 +97,8 @@ class Decode(nn.Module):
         for k in range(len(features) - 2, self.level - 1, -1):
             x = F.interpolate(x, scale_factor=self.scales[k + 1], mode="nearest")
             x = self.join[str(k)](torch.cat([x, features[k]], dim=1))
+            if str(k) in self.refine:
+                x = self.refine[str(k)](x)
         return x
 
 
@@ -166,7 +173,8 @@ class StripDecoder(nn.Module):
         strides = (TWO,) * len(widths)
         self.encoder = Encoder(widths, (0, 1, 1, 1, 2), strides)
         self.context = PageContext(widths[-1])
-        self.decode = Decode(widths, strides, to=0)
+        # Where traces cross, half a millimetre decides whose stroke is whose: room to think at the finest levels.
+        self.decode = Decode(widths, strides, to=0, refined=(0, 1))
         # Two columns a cell: the distribution is needed at full resolution in time only.
         self.height = nn.Conv2d(widths[0], 2, 1)
         self.presence = nn.Conv1d(widths[0] + widths[2], 2, 3, padding=1)

@@ -18,10 +18,15 @@ from ecg.records import EcgRecord, iter_records, with_plausible_gain
 from ecg.synth.camera import photograph, random_scene, random_shot
 from ecg.synth.heart import beat, random_heart
 from ecg.synth.printer import blank_page, distractor_page, random_page
+from ecg.synth.prints import as_photograph
 from ecg.synth.truth import Photograph
 from ecg.workers import run_shares
 
 RecordPools = tuple[list[EcgRecord], list[EcgRecord]]  # true millivolts, unknown gain
+CROWDED_LAYOUTS = (
+    "12x1", "12x1", "12x1-cabrera", "6x2", "6x2+1", "6x2-cabrera", "6x1-limb", "6x1-chest",
+    "3x4", "3x4+1", "3x4+3", "4x3",
+)  # fmt: skip
 WriteFile = Callable[[int, RecordPools, Any], Path]
 HELD_OUT_FOLDS = (9, 10)  # PTB-XL: 9 validates, 10 tests; neither is ever printed for training
 
@@ -44,6 +49,8 @@ class RenderConfig:
     fonts: tuple[str, ...] = field(default=())
     long_side_px: tuple[int, int] = (1000, 2600)
     unusual_share: float = 0.0  # pages printed on purpose at 50 mm/s, or at a gain other than 10 mm/mV
+    crowded_share: float = 0.0  # pages printed on purpose so that tall waves run through other rows
+    print_share: float = 0.0  # pages taken as they leave the printer, without a camera
 
 
 def training_records(specs: Sequence[str]) -> list[EcgRecord]:
@@ -78,11 +85,21 @@ def random_photograph(
         page = blank_page(rng) if kind < 0.6 else distractor_page(rng)
     else:
         record = random_record(records, config.synthetic_share, rng)
-        speed, gain, chest = unusual_scale(rng) if rng.random() < config.unusual_share else (None, None, None)
-        page = random_page(
-            rng, record, fonts=config.fonts, speed_mm_per_s=speed, gain_mm_per_mv=gain, chest_gain_mm_per_mv=chest
-        )
+        page = random_page(rng, record, fonts=config.fonts, **_choices(config, rng))
+        if config.print_share and rng.random() < config.print_share:
+            return as_photograph(page)
     return photograph(page, random_shot(rng, long_side_px=long_side_px), rng)
+
+
+def _choices(config: RenderConfig, rng: np.random.Generator) -> dict[str, Any]:
+    """What ``random_style`` is told of the page."""
+    if config.crowded_share and rng.random() < config.crowded_share:
+        layout = CROWDED_LAYOUTS[int(rng.integers(len(CROWDED_LAYOUTS)))]
+        gain = 10.0 if layout.startswith("12x1") and rng.random() < 0.4 else 20.0
+        speed = 50.0 if rng.random() < 0.4 else 25.0
+        return {"layout": layout, "gain_mm_per_mv": gain, "speed_mm_per_s": speed}
+    speed_, gain_, chest = unusual_scale(rng) if rng.random() < config.unusual_share else (None, None, None)
+    return {"speed_mm_per_s": speed_, "gain_mm_per_mv": gain_, "chest_gain_mm_per_mv": chest}
 
 
 def unusual_scale(rng: np.random.Generator) -> tuple[float, float, float | None]:

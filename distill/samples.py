@@ -33,6 +33,7 @@ from ecg.synth.truth import F64, Photograph, PrintedPage, TraceTruth
 CROP_PX = 384
 CROP_CELLS = CROP_PX // FINE_STRIDE
 LATTICE_ERROR_MM = 0.12  # what the runtime's lattice may be off by
+TALL_WINDOW, TALL_SHARE = 1.5, 0.15  # the runtime reads deflections that leave the window again in a taller one
 EDGE_MM = 2.0  # a trace that stops this close to the paper's edge was cut off: no start, no end
 
 
@@ -252,8 +253,8 @@ def _strip_sample(shot: Photograph, row: int, rng: np.random.Generator) -> Strip
     x_first, x_last = min(t.x_mm[0] for t in traces), max(t.x_mm[-1] for t in traces)
     length = STRIP_COLUMNS / per_mm
     start = rng.uniform(x_first - 14, max(x_last + 8 - length, x_first - 13))
-    half = strip_half_height_mm(gain) * rng.uniform(0.92, 1.08)
-    centre = float(np.median([t.strip.baseline_mm for t in traces])) + rng.normal(0, 1.2)
+    half = strip_half_height_mm(gain) * rng.uniform(0.92, 1.08) * (TALL_WINDOW if rng.random() < TALL_SHARE else 1.0)
+    centre = float(np.average([level_mm(t) for t in traces], weights=[len(t.x_mm) for t in traces])) + rng.normal(0, 1)
     window = StripWindow(float(start), centre, half, per_mm, STRIP_COLUMNS, STRIP_ROWS)
     sheet = shaken_sheet(shot.sheet, rng, LATTICE_ERROR_MM)
     # Both sheets count from the page's own origin, so that window and truth share their millimetres.
@@ -267,6 +268,14 @@ def _strip_sample(shot: Photograph, row: int, rng: np.random.Generator) -> Strip
     off = ~np.isfinite(middle[:, 0]) | (middle < 0).any(axis=1) | (middle > [width - 1, height - 1]).any(axis=1)
     rows_at[off | (rows_at < 0) | (rows_at > STRIP_ROWS - 1)] = np.nan
     return StripSample(sample_photo(shot.rgb, xy), rows_at.astype(np.float32))
+
+
+def level_mm(trace: TraceTruth) -> float:
+    """Where a trace mostly runs, page mm: what the runtime takes for its baseline. Its zero nobody sees."""
+    y_mm = trace.y_mm[np.isfinite(trace.y_mm)]
+    counts = np.bincount(np.rint(y_mm - y_mm.min()).astype(np.int64))
+    mode = float(np.convolve(counts, np.ones(3), mode="same").argmax()) + float(y_mm.min())
+    return float(np.median(y_mm[np.abs(y_mm - mode) <= 2.5]))
 
 
 def _rows_at_columns(shot: Photograph, sheet: Sheet, window: StripWindow, traces: list[TraceTruth]) -> F64:

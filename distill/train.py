@@ -46,6 +46,7 @@ class TrainConfig:
     save_every: int = 250
     cached_shards: int = 400
     budget_s: float = 0.0  # with it the schedule follows the clock and ends there
+    begin: Path | None = None  # another run's checkpoint: the weights that a new run begins with
 
 
 class Pool:
@@ -54,13 +55,13 @@ class Pool:
     def __init__(self, config: TrainConfig, rng: np.random.Generator) -> None:
         self.config, self.rng = config, rng
         self.loaded: dict[Path, Shard] = {}
-        self.refresh()
+        self.refresh(config.cached_shards // 2)
 
     def paths(self) -> list[Path]:
         """All shards but the first few, which validate."""
         return sorted(self.config.shards.glob("shard-*.npz"))[VALIDATION_SHARDS:]
 
-    def refresh(self, limit: int = 12) -> None:
+    def refresh(self, limit: int = 24) -> None:
         """Load up to ``limit`` shards not in memory; beyond the cache's size old ones make room."""
         paths = [p for p in self.paths() if p not in self.loaded]
         for k in self.rng.permutation(len(paths))[:limit]:
@@ -202,6 +203,9 @@ class _Run:
             self.mean.load_state_dict(state["mean"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.step, self.spent_s = state["step"], state["spent_s"]
+        elif self.config.begin is not None:
+            begin_with(self.net, self.config.begin)
+            self.mean.module.load_state_dict(self.net.state_dict())
 
     def save(self) -> None:
         """Checkpoint, whole or not at all."""
@@ -279,6 +283,18 @@ def _report(run: _Run, recent: list[dict[str, float]], log) -> None:
     log.write(json.dumps(line) + "\n")
     log.flush()
     print(f"{run.config.what} {line}", flush=True)
+
+
+def begin_with(net: nn.Module, checkpoint: Path) -> None:
+    """Give the net the running average of another run; layers that it didn't have must be silent ones."""
+    if not checkpoint.exists():
+        raise InputError(f"{checkpoint}: no such checkpoint to begin with; give one of an earlier run")
+    state = torch.load(checkpoint, weights_only=True)["mean"]
+    told = {k.removeprefix("module."): v for k, v in state.items() if k != "n_averaged"}
+    missing, unknown = net.load_state_dict(told, strict=False)
+    if unknown or any(".refine." not in k for k in missing):
+        raise InputError(f"{checkpoint}: of another net (not there: {', '.join(missing[:3]) or '-'}; too many: "
+                         f"{', '.join(unknown[:3]) or '-'}); give one of the same part")  # fmt: skip
 
 
 def load_net(what: str, checkpoint: Path) -> nn.Module:

@@ -77,11 +77,14 @@ def _field(marks: Points) -> _Field:
     return _Field(left, ALIKE * np.log1p(MARK_WORTH * np.convolve(scores, _KERNEL, mode="same")))
 
 
-def fit_lines(first: Points, inner: Points, ends: Points, n_cols: int, guess: tuple[float, float]) -> Lines:
+def fit_lines(
+    first: Points, inner: Points, ends: Points, rhythm_ends: Points, n_cols: int, guess: tuple[float, float]
+) -> Lines:
     """The likeliest lines: ``first`` are start marks that may belong to column 0, ``inner`` to any other, ``ends`` end
-    marks of whole rows; ``guess`` the first start and the width of the first look (mm)."""
+    marks of rows of columns, ``rhythm_ends`` of rhythm strips, which have no blanks and end before the columns where
+    these have; ``guess`` the first start and the width of the first look (mm)."""
     x0 = np.arange(guess[0] - REACH_MM, guess[0] + REACH_MM, STEP_MM)
-    fields = _field(first), _field(inner), _field(ends)
+    fields = _field(first), _field(inner), _field(ends), _field(rhythm_ends)
     far = -np.log1p(((x0 - guess[0]) / OFF_GUESS_MM) ** 2)
     families = [_worth(fields, x0, far, n_cols, *family, guess[1]) for family in _families(guess[1], n_cols)]
     totals = [float(np.logaddexp.reduce(worth, axis=None)) for worth, *_ in families]
@@ -115,16 +118,17 @@ def _families(width_mm: float, n_cols: int) -> list[tuple[F64, F64, F64, bool]]:
 
 
 def _worth(
-    fields: tuple[_Field, _Field, _Field], x0: F64, far: F64, n_cols: int, pitch: F64, gap: F64, prior: F64,
+    fields: tuple[_Field, _Field, _Field, _Field], x0: F64, far: F64, n_cols: int, pitch: F64, gap: F64, prior: F64,
     nominal: bool, width_mm: float,
 ) -> tuple[F64, F64, F64, bool]:  # fmt: skip
     """Log weights (hypotheses, len(x0)) of one family."""
-    first, inner, ends = fields
+    first, inner, ends, rhythm_ends = fields
     lines = x0[None, :, None] + pitch[:, None, None] * np.arange(1, n_cols)
     starts = inner.at(lines).sum(axis=-1)
     if gap.any():  # a separator amid a blank is often taken for the start
         starts = np.maximum(starts, inner.at(lines - gap[:, None, None] / 2).sum(axis=-1))
     total = first.at(x0)[None, :] + starts + far[None, :] + np.log(prior)[:, None]
     total = total + ends.at(x0[None, :] + n_cols * pitch[:, None] - gap[:, None])
+    total = total + rhythm_ends.at(x0[None, :] + n_cols * (pitch - gap)[:, None])
     off = n_cols * (pitch - width_mm) / OFF_GUESS_MM
     return total - np.log1p(off**2)[:, None], pitch, gap, nominal

@@ -59,12 +59,13 @@ def fit_columns(match: Match, seen: Seen, ink: Ink) -> Columns:
     right = ink_end(ink, rows)
     if match.lattice.single and not (ends.score.sum() > 1.5 or (np.abs(ends.x - right) < LONE_END_MM).any()):
         ends = Points(*np.array([[right], [right], [INK_SCORE]]))
-    lines = fit_lines(first, inner, ends, n_cols, guess)
+    rhythm = _rows_of(ends, rows) >= n_base
+    lines = fit_lines(first, inner, ends.where(~rhythm), ends.where(rhythm), n_cols, guess)
     gap = lines.gap_mm
     if not (lines.nominal or gap or match.lattice.single):
         gap = _blank(ink, rows[:n_base], lines.x0_mm, lines.pitch_mm, n_cols)
     end = lines.x0_mm + n_cols * lines.pitch_mm - gap
-    end = end if match.lattice.single else _end(end, ends, ink, rows)
+    end = end if match.lattice.single else _end(end, ends.where(~rhythm) if gap else ends, ink, rows)
     return Columns(lines.x0_mm, lines.pitch_mm, end, lines.sigma_mm, lines.nominal, gap)
 
 

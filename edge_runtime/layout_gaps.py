@@ -1,7 +1,8 @@
 """Blanks between columns as the decoder saw them: they take paper but no time.
 
 The finder's ink has cells of a millimetre and can't tell a separator from a blank of two; the decoder's presence has
-eight columns a millimetre.
+eight columns a millimetre.  Some machines draw a line through their blanks: where marks told of blanks beside columns
+of a usual width, a trace that runs through is no news.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from ecg.page import LeadStrip, PageLayout
 from edge_runtime.decoder import RowTrace
+from edge_runtime.layout_columns import USUAL_MM
 
 ABSENT: Final = 0.35
 REACH_MM: Final = 7.0  # a blank is no wider
@@ -22,6 +24,7 @@ LEAST_MM: Final = 0.9
 AGREE_MM: Final = 0.7
 MIN_BOUNDARIES: Final = 3
 MIN_AGREEING: Final = 0.7
+EXACT_MM: Final = 0.06
 
 
 def with_seen_gaps(rows: tuple[RowTrace, ...], layout: PageLayout) -> tuple[tuple[RowTrace, ...], PageLayout]:
@@ -39,12 +42,16 @@ def with_seen_gaps(rows: tuple[RowTrace, ...], layout: PageLayout) -> tuple[tupl
     if (np.abs(seen - gap) < AGREE_MM).mean() < MIN_AGREEING:
         return rows, layout
     gap = gap if gap > LEAST_MM else 0.0
-    if abs(gap - thought) < AGREE_MM:
+    if abs(gap - thought) < AGREE_MM or (not gap and _usual(pitch - thought)):
         return rows, layout
     speed = layout.paper_speed_mm_per_s
     moved = [tuple(_moved(s, k, len(row), pitch, gap, thought, speed) for k, s in enumerate(row)) for row in strips]
     rows = tuple(replace(r, strips=row) for r, row in zip(rows, moved, strict=True))
     return rows, replace(layout, strips=tuple(s for row in moved for s in row))
+
+
+def _usual(width_mm: float) -> bool:
+    return any(share == 1.0 and abs(width_mm - w) < EXACT_MM for w, share in USUAL_MM.items())
 
 
 def _blank_mm(row: RowTrace, start_mm: float) -> float:

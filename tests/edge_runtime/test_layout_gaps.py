@@ -1,5 +1,7 @@
 """Columns that leave paper blank between them, as the decoder's presence shows it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,25 @@ def test_nothing_moves_where_the_blank_was_known_or_the_rows_disagree():
     for k, row in enumerate(rows[:3]):  # a fold across one boundary of each row, not a gap of all
         row.presence[(row.x_mm > X0 + (k + 1) * PITCH - 3) & (row.x_mm < X0 + (k + 1) * PITCH)] = 0
     assert with_seen_gaps(rows, layout)[1] is layout
+
+
+def test_a_line_drawn_through_blanks_of_usual_columns_leaves_them():
+    rows, layout = page(0.0, 0.0)  # traces run through; the marks told of columns of 60.5 mm and blanks of 2, or ...
+    assert with_seen_gaps(*page(2.0, 0.0))[1] != page(2.0, 0.0)[1]
+    wide = tuple(_stretched(r) for r in page(2.0, 0.0)[0])  # ... of 62.5 mm and blanks of 2
+    layout = PageLayout("3x4+1", 25.0, 10.0, tuple(s for r in wide for s in r.strips))
+    assert with_seen_gaps(wide, layout)[1] is layout
+
+
+def _stretched(row: RowTrace) -> RowTrace:
+    """The row on columns 64.5 mm apart."""
+
+    def moved(s: LeadStrip) -> LeadStrip:
+        x0 = X0 + 64.5 / PITCH * (s.x0_mm - X0)
+        return replace(s, x0_mm=x0, x1_mm=x0 + 62.5 * (4 if len(row.strips) == 1 else 1))
+
+    strips = tuple(moved(s) for s in row.strips)
+    return replace(row, strips=strips, presence=np.ones_like(row.presence))
 
 
 def test_pages_without_columns_stay_as_they_are():
