@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ecg.geometry import View
 from ecg.marks import FINE_STRIDE
 from ecg.page import F32, LATTICE_MM, Sheet
+from edge_runtime.slips import unslipped
 
 F64 = NDArray[np.float64]
 RAD_PER_MM = 2 * np.pi / LATTICE_MM
@@ -66,6 +67,7 @@ def _unwrap(z: NDArray[np.complex64], certainty: F32) -> tuple[F64, F64]:
     for step, smoothing in SOLVE:
         rest = _solve(unit * np.exp(-1j * carrier), weight, step, smoothing)
         carrier = _blend(carrier + rest, weight)
+    carrier = unslipped(carrier, unit, weight)
     # Congruent with what was measured, where that is near the smooth surface; smoothed by certainty.
     off = np.angle(unit * np.exp(-1j * carrier))
     local = _normalised_blur(off, weight * np.exp(-((off / 1.2) ** 2)), 1.6)
