@@ -37,7 +37,7 @@ _FAR = 6.0  # standard deviations that a feature may lie from its mean
 class SignalNetConfig:
     """``banks``: (filters, dilation, stride) of each bank, taps of 9; ``hidden``, ``embedding``: widths."""
 
-    banks: tuple[tuple[int, int, int], ...] = ((56, 1, 1), (40, 2, 2), (32, 4, 2), (24, 8, 4), (16, 16, 8))
+    banks: tuple[tuple[int, int, int], ...] = ((112, 1, 1), (80, 2, 2), (64, 4, 2), (48, 8, 4), (32, 16, 8))
     bias: float = 1.0
     hidden: int = 192
     embedding: int = 256
