@@ -34,8 +34,11 @@ def spread_inputs(what: str, paths: Sequence[Path], count: int, batch: int = 1) 
     for k, path in enumerate(picked):
         shard = Shard(path, (what,))
         n = shard.count(what)
-        take = count * (k + 1) // n_shards - count * k // n_shards
+        take = count * (k + 1) // n_shards - count * k // n_shards if n else 0
         images += [getattr(shard, what)(int(i)).rgb.transpose(2, 0, 1) for i in np.linspace(0, n - 1, take)]
+    if not images:
+        raise InputError(f"{paths[0].parent}: none of its shards holds samples for {what}; render with --crops and "
+                         "--strips of 1 or more")  # fmt: skip
     return [{"rgb": np.stack(images[k : k + batch])} for k in range(0, len(images), batch)]
 
 

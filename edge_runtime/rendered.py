@@ -35,7 +35,7 @@ def round_trip_page(layout: str, speed: float, gain: float, seed: int, *, plain:
     """A whole page of one layout, paper speed and gain that says what these are; everything else by chance.
 
     ``plain``: nothing but the machine's own print, on the sheet and in its own ink: no handwriting, stamps, holes or
-    blackened names, no photocopy or fax of it, no trace that runs off the sheet.
+    blackened names, no photocopy or fax of it, no trace that runs off the sheet, and every lead's name beside it.
     """
     for attempt in range(100):
         rng = np.random.default_rng([seed, *layout.encode(), int(speed), int(gain), attempt])
@@ -44,7 +44,7 @@ def round_trip_page(layout: str, speed: float, gain: float, seed: int, *, plain:
             rng, record, layout=layout, speed_mm_per_s=speed, gain_mm_per_mv=gain, partial=False
         )  # fmt: skip
         page = print_page(record, plain_style(style) if plain else style, rng)
-        if tells_its_scale(page) and (not plain or on_the_sheet(page)):
+        if tells_its_scale(page) and (not plain or (on_the_sheet(page) and names_its_leads(page))):
             return page
     raise RuntimeError(f"no page of {layout} at {speed} mm/s and {gain} mm/mV says so in 100 attempts")
 
@@ -60,6 +60,11 @@ def on_the_sheet(page: PrintedPage) -> bool:
     """Whether every trace stays on the paper."""
     height = page.size_mm[1]
     return all(float(t.y_mm.min()) > 0 and float(t.y_mm.max()) < height for t in page.traces)
+
+
+def names_its_leads(page: PrintedPage) -> bool:
+    """Whether a name is printed for every trace."""
+    return sum(box.kind == "lead" for box in page.marks) >= len(page.traces)
 
 
 def tells_its_scale(page: PrintedPage) -> bool:
@@ -101,7 +106,7 @@ def _plain_page(rng: np.random.Generator) -> PrintedPage:
     while True:
         record = random_record(rng)
         page = print_page(record, plain_style(random_style(rng, record, partial=False)), rng)
-        if tells_its_scale(page) and on_the_sheet(page):
+        if tells_its_scale(page) and on_the_sheet(page) and names_its_leads(page):
             return page
 
 
