@@ -96,10 +96,10 @@ def _choices(config: RenderConfig, rng: np.random.Generator) -> dict[str, Any]:
     if config.crowded_share and rng.random() < config.crowded_share:
         layout = CROWDED_LAYOUTS[int(rng.integers(len(CROWDED_LAYOUTS)))]
         gain = 10.0 if layout.startswith("12x1") and rng.random() < 0.4 else 20.0
-        speed = 50.0 if rng.random() < 0.4 else 25.0
-        return {"layout": layout, "gain_mm_per_mv": gain, "speed_mm_per_s": speed}
-    speed_, gain_, chest = unusual_scale(rng) if rng.random() < config.unusual_share else (None, None, None)
-    return {"speed_mm_per_s": speed_, "gain_mm_per_mv": gain_, "chest_gain_mm_per_mv": chest}
+        return {"layout": layout, "gain_mm_per_mv": gain, "speed_mm_per_s": 50.0 if rng.random() < 0.4 else 25.0}
+    if rng.random() < config.unusual_share:
+        return dict(zip(("speed_mm_per_s", "gain_mm_per_mv", "chest_gain_mm_per_mv"), unusual_scale(rng), strict=True))
+    return {}
 
 
 def unusual_scale(rng: np.random.Generator) -> tuple[float, float, float | None]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg.page import Sheet
+from ecg.page import LATTICE_MM, Sheet
 from ecg.synth.truth import F64, Photograph, PrintedPage
-
-LATTICE_MM = 5.0
 
 
 def as_photograph(page: PrintedPage) -> Photograph:
@@ -28,9 +26,9 @@ def as_photograph(page: PrintedPage) -> Photograph:
 
 def _sheet(page: PrintedPage) -> Sheet:
     """The crossings of the heavy lines, and as many beyond the page: its rim is read too."""
-    first = [
-        start - (np.floor(start / LATTICE_MM + 1e-6) + 1) * LATTICE_MM for start in (page.grid.x0_mm, page.grid.y0_mm)
-    ]
-    axes = [np.arange(f, side + LATTICE_MM, LATTICE_MM) for f, side in zip(first, page.size_mm, strict=True)]
+    axes = []
+    for start, side in zip((page.grid.x0_mm, page.grid.y0_mm), page.size_mm, strict=True):
+        first = start - (np.floor(start / LATTICE_MM + 1e-6) + 1) * LATTICE_MM
+        axes.append(np.arange(first, side + LATTICE_MM, LATTICE_MM))
     nodes = np.stack(np.meshgrid(*axes), axis=-1) * page.px_per_mm - 0.5
     return Sheet(nodes.astype(np.float32), float(axes[0][0]), float(axes[1][0]), 0.0, LATTICE_MM)
