@@ -38,6 +38,7 @@ class Row:
     group: str = ""
     score: Score | None = None
     diagnosis: Diagnosis | None = None
+    traces: str = ""  # of a rendered page: "apart", or "crossing" where one runs through another's
 
     @property
     def db(self) -> float:
@@ -50,6 +51,8 @@ class Row:
         out |= {"speed": self.speed, "gain": self.gain, "seconds": self.seconds}
         if self.group:
             out["group"] = self.group
+        if self.traces:
+            out["traces"] = self.traces
         if self.score:
             out |= {"db": self.score.db, "clock_db": self.score.clock_db, "coverage": self.score.coverage}
         if self.diagnosis:

@@ -67,6 +67,18 @@ def names_its_leads(page: PrintedPage) -> bool:
     return sum(box.kind == "lead" for box in page.marks) >= len(page.traces)
 
 
+def traces_cross(page: PrintedPage) -> bool:
+    """Whether any trace runs through one of another row."""
+    traces = sorted(page.traces, key=lambda t: t.strip.row)
+    for k, upper in enumerate(traces):
+        for lower in (t for t in traces[k + 1 :] if t.strip.row > upper.strip.row):
+            both = (upper.x_mm >= lower.x_mm[0]) & (upper.x_mm <= lower.x_mm[-1])
+            below = np.interp(upper.x_mm[both], lower.x_mm, lower.y_mm)
+            if (below < upper.y_mm[both]).any():  # page mm grow downwards
+                return True
+    return False
+
+
 def tells_its_scale(page: PrintedPage) -> bool:
     """Whether a reader could know millimetres, speed and gain: heavy grid lines; printed text, or a pulse for the gain
     and, unless it is 5 mm wide at 50 mm/s as some machines print it, for the speed."""
@@ -85,7 +97,8 @@ def round_trip_rows(
             for gain in GAINS_MM_PER_MV:
                 page = round_trip_page(layout, speed, gain, seed, plain=plain)
                 name = f"{layout} {speed:g} {gain:g}"
-                yield read_row(reader, Photo(np.array(page.rgb)), name, page_truth(page), group=layout)
+                row = read_row(reader, Photo(np.array(page.rgb)), name, page_truth(page), group=layout)
+                yield replace(row, traces="crossing" if traces_cross(page) else "apart")
 
 
 def photographed_rows(

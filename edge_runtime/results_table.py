@@ -87,7 +87,7 @@ def _printed(line: Line) -> str:
 
 
 def _plain(line: Line) -> str:
-    what = "the same without handwriting, stamps, photocopies and traces off the sheet"
+    what = "the same without handwriting, stamps, photocopies, traces off the sheet and missing lead names"
     return _row(what, _pages(line), line)
 
 
@@ -97,8 +97,11 @@ def _pages(line: Line) -> str:
     good = sum(v >= GOOD_DB for v in db.values())
     gains = {gain: median(v for n, v in db.items() if n.split()[2] == gain) for gain in ("5", "10", "20")}
     parts = ", ".join(f"{gain} mm/mV {_n(v)}" for gain, v in gains.items())
+    apart = [db[p["name"]] for p in line["photos"] if p.get("traces") == "apart"]
+    free = (f"; where no trace runs through another: {len(apart)} pages, median {_n(median(apart))} dB, "
+            f"{sum(v >= GOOD_DB for v in apart)} with {GOOD_DB} dB or more") if apart else ""  # fmt: skip
     return (f"{f['n_read']} of {f['n']} read, median {_n(f['median_db'])} dB ({parts}), {good} with {GOOD_DB} dB or "
-            f"more, worst {_n(min(db.values()))} dB")  # fmt: skip
+            f"more, worst {_n(min(db.values()))} dB{free}")  # fmt: skip
 
 
 def _camera(line: Line) -> str:

@@ -18,7 +18,7 @@ from ecg.synth.truth import PrintedPage
 from edge_runtime.demo import demo_photo, run_demo_with
 from edge_runtime.diagnose import diagnose
 from edge_runtime.evaluation import Row, by_group, figures, page_truth, read_row, table, worst_first
-from edge_runtime.rendered import round_trip_page
+from edge_runtime.rendered import round_trip_page, traces_cross
 from edge_runtime.results_log import append_result, conditions, read_results
 from edge_runtime.results_table import END, START, results_block, rewrite
 
@@ -179,3 +179,15 @@ def test_plain_pages_hold_the_machines_own_print_alone():
     assert page.layout.name == "6x2"
     assert not {box.kind for box in page.marks} & {"handwriting", "stamp"}
     assert all(t.y_mm.min() > 0 and t.y_mm.max() < page.size_mm[1] for t in page.traces)
+    assert sum(box.kind == "lead" for box in page.marks) >= len(page.traces)
+
+
+def test_traces_that_run_through_another_row_are_told():
+    page = round_trip_page("6x2", 25.0, 10.0, seed=5, plain=True)
+    flat = replace(
+        page, traces=tuple(replace(t, y_mm=np.full_like(t.y_mm, 40 + 20 * t.strip.row)) for t in page.traces)
+    )
+    assert not traces_cross(flat)
+    tall = flat.traces[2].y_mm.copy()
+    tall[100:110] -= 30
+    assert traces_cross(replace(flat, traces=(*flat.traces[:2], replace(flat.traces[2], y_mm=tall), *flat.traces[3:])))
