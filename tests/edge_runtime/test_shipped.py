@@ -36,7 +36,10 @@ def reader():
 
 def test_bundle_is_whole_and_small() -> None:
     bundle = load_bundle(SHIPPED)
-    assert sum(net.n_parameters for net in bundle.nets.values()) < 6_000_000
+    sizes = {name: net.n_parameters for name, net in bundle.nets.items()}
+    assert sum(n for name, n in sizes.items() if name != "findings") < 6_000_000
+    assert sum(sizes.values()) < 10_000_000
+    assert sum(p.stat().st_size for p in SHIPPED.iterdir() if p.is_file()) < 20_000_000
     assert bundle.training_data
     assert all(source.licence for source in bundle.training_data)
 
