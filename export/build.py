@@ -112,7 +112,18 @@ def to_onnx(job: NetJob, file: Path) -> ModelProto:
                           verbose=False, input_names=[t.name for t in job.inputs],
                           output_names=[t.name for t in job.outputs],
                           dynamic_shapes=free if any(free) else None)  # fmt: skip
-    return onnx.load(str(file))
+    model = without_traces(onnx.load(str(file)))
+    onnx.save(model, str(file))
+    return model
+
+
+def without_traces(model: ModelProto) -> ModelProto:
+    """The model without what the exporter notes of its own run: stack traces, with paths of the machine."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return model
 
 
 def _dims(job: NetJob, shape: Sequence[int | str]) -> dict[int, Any]:

@@ -44,6 +44,13 @@ def test_bundle_is_whole_and_small() -> None:
     assert all(source.licence for source in bundle.training_data)
 
 
+def test_no_file_of_the_bundle_tells_where_it_was_made() -> None:
+    for path in SHIPPED.iterdir():
+        if path.is_file():
+            assert b"site-packages" not in path.read_bytes()
+            assert b'File "' not in path.read_bytes()
+
+
 def test_demo(tmp_path: Path) -> None:
     done = run("demo", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
