@@ -79,8 +79,7 @@ class Shard:
 
     def count(self, what: str) -> int:
         """How many samples of ``what`` ("coarse", "fine", "strip") there are."""
-        rows = self.arrays.get(f"{what}_end", np.zeros(1))
-        return len(rows) - 1 if what != "fine" or "fine_marks_end" in self.arrays else 0
+        return len(self.arrays[f"{what}_end"]) - 1 if f"{what}_end" in self.arrays else 0
 
     def odds(self, what: str) -> NDArray[np.float64]:
         """How often to draw each sample of ``what``: crops with what tells speed and gain, most of all unusual ones,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ecg.geometry import View
 from ecg.marks import FINE_STRIDE
 from ecg.page import F32, LATTICE_MM, Sheet
-from edge_runtime.slips import unslipped
+from edge_runtime.slips import unslipped, wrapped
 
 F64 = NDArray[np.float64]
 RAD_PER_MM = 2 * np.pi / LATTICE_MM
@@ -116,10 +116,6 @@ def _solve(demodulated: NDArray[np.complexfloating], weight: F64, step: int, smo
     return np.asarray(cv2.remap(coarse, back_x, back_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
-def _wrap(a: F64) -> F64:
-    return np.asarray((a + np.pi) % (2 * np.pi) - np.pi)
-
-
 def _least_squares(phase: F64, weight: F64) -> F64:
     """Minimise sum w |grad f - wrap(grad phase)|^2: conjugate gradients, preconditioned with the DCT Poisson solver.
 
@@ -140,7 +136,7 @@ def _least_squares(phase: F64, weight: F64) -> F64:
     eigen = (2 * np.cos(np.pi * np.arange(h) / h) - 2)[:, None] + (2 * np.cos(np.pi * np.arange(w) / w) - 2)[None]
     eigen[0, 0] = np.inf  # no constant
     inverse = (1 / eigen).astype(np.float32)
-    gx, gy = wx * _wrap(np.diff(phase, axis=1)), wy * _wrap(np.diff(phase, axis=0))
+    gx, gy = wx * wrapped(np.diff(phase, axis=1)), wy * wrapped(np.diff(phase, axis=0))
     r = divergence(gx.astype(np.float32), gy.astype(np.float32))
     f, p, rz = np.zeros_like(r), np.zeros_like(r), 0.0
     first = _sum(r, r)

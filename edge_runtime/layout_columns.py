@@ -27,6 +27,7 @@ METRIC_TRUST: Final = 0.003  # the lattice of the paper is metric within this
 USUAL_MM: Final = {w: 1.0 for w in (62.5, 250.0 / 3.0, 125.0, 250.0, 500.0)} | {
     w: 0.05 for w in (31.25, 50.0, 60.0, 64.0, 75.0, 100.0, 120.0, 128.0, 150.0)
 }
+STANDARD_MM: Final = tuple(w for w, share in USUAL_MM.items() if share == 1.0)
 # Columns of another width: how many to one of a usual one, and how far off; and per mm of any width.
 OWN, OWN_SPREAD, OWN_PER_MM = 0.5, 0.015, 0.001
 GAPS_MM: Final = (1.0, 4.0)  # blanks between columns
@@ -104,13 +105,13 @@ def _families(width_mm: float, n_cols: int) -> list[tuple[F64, F64, F64, bool]]:
     for w, p in near.items():
         spread = w * (1.0 + METRIC_TRUST * np.array([-0.5, 0.0, 0.5]))
         out.append((spread, np.zeros(3), p * np.array([0.2, 0.6, 0.2]), True))
-        if p == 1.0 and n_cols > 1:
+        if w in STANDARD_MM and n_cols > 1:
             gap = np.arange(GAPS_MM[0], GAPS_MM[1], 0.1)
             out.append((w + gap, gap, np.full(len(gap), GAPPED / len(gap)), False))
     own = width_mm * np.linspace(0.92, 1.08, 161)
     step = own[1] - own[0]
     density = np.full(len(own), OWN_PER_MM)
-    for w in (w for w, p in USUAL_MM.items() if p == 1.0):
+    for w in STANDARD_MM:
         s = OWN_SPREAD * w
         density += OWN * np.exp(-0.5 * ((own - w) / s) ** 2) / (s * np.sqrt(2 * np.pi))
     out.append((own, np.zeros(len(own)), density * step, False))

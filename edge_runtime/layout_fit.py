@@ -9,7 +9,7 @@ import numpy as np
 
 from ecg.page import LeadStrip
 from edge_runtime.layout_board import nearest
-from edge_runtime.layout_columns import METRIC_TRUST, USUAL_MM, fit_lines
+from edge_runtime.layout_columns import METRIC_TRUST, STANDARD_MM, fit_lines
 from edge_runtime.layout_evidence import (
     F64,
     I64,
@@ -82,11 +82,14 @@ def _blank(ink: Ink, rows: F64, x0: float, width: float, n_cols: int) -> float:
                 first = int(before[:3].argmin()) if not before[:3].all() else reach
                 # Ink reaches half a cell into both of a blank's neighbours.
                 runs.append((int(before[first:].argmax()) + 1) * ink.cell_mm if first < 2 else 0.0)
-    usual = [w for w, share in USUAL_MM.items() if share == 1.0]
-    if len(runs) < 3 or np.mean(np.array(runs) > 0) < 0.7 or min(abs(width / w - 1) for w in usual) < METRIC_TRUST:
+    if (
+        len(runs) < 3
+        or np.mean(np.array(runs) > 0) < 0.7
+        or min(abs(width / w - 1) for w in STANDARD_MM) < METRIC_TRUST
+    ):
         return 0.0
     blank = float(np.median(runs))
-    gap = min((width - w for w in usual), key=lambda g: abs(g - blank))
+    gap = min((width - w for w in STANDARD_MM), key=lambda g: abs(g - blank))
     return gap if abs(gap - blank) < 1.2 and gap > 0 else blank if blank >= 1.5 and len(runs) >= 6 else 0.0
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ecg.page import LeadStrip, PageLayout
 from edge_runtime.decoder import RowTrace
-from edge_runtime.layout_columns import USUAL_MM
+from edge_runtime.layout_columns import STANDARD_MM
 
 ABSENT: Final = 0.35
 REACH_MM: Final = 7.0  # a blank is no wider
@@ -51,7 +51,7 @@ def with_seen_gaps(rows: tuple[RowTrace, ...], layout: PageLayout) -> tuple[tupl
 
 
 def _usual(width_mm: float) -> bool:
-    return any(share == 1.0 and abs(width_mm - w) < EXACT_MM for w, share in USUAL_MM.items())
+    return any(abs(width_mm - w) < EXACT_MM for w in STANDARD_MM)
 
 
 def _blank_mm(row: RowTrace, start_mm: float) -> float:

@@ -44,7 +44,7 @@ def round_trip_page(layout: str, speed: float, gain: float, seed: int, *, plain:
             rng, record, layout=layout, speed_mm_per_s=speed, gain_mm_per_mv=gain, partial=False
         )  # fmt: skip
         page = print_page(record, plain_style(style) if plain else style, rng)
-        if tells_its_scale(page) and (not plain or (on_the_sheet(page) and names_its_leads(page))):
+        if tells_its_scale(page) and (not plain or is_plain(page)):
             return page
     raise RuntimeError(f"no page of {layout} at {speed} mm/s and {gain} mm/mV says so in 100 attempts")
 
@@ -56,15 +56,11 @@ def plain_style(style: PageStyle) -> PageStyle:
     return replace(style, items=items, paper=replace(style.paper, copy=""))
 
 
-def on_the_sheet(page: PrintedPage) -> bool:
-    """Whether every trace stays on the paper."""
+def is_plain(page: PrintedPage) -> bool:
+    """Whether every trace stays on the paper and has its name printed."""
     height = page.size_mm[1]
-    return all(float(t.y_mm.min()) > 0 and float(t.y_mm.max()) < height for t in page.traces)
-
-
-def names_its_leads(page: PrintedPage) -> bool:
-    """Whether a name is printed for every trace."""
-    return sum(box.kind == "lead" for box in page.marks) >= len(page.traces)
+    inside = all(float(t.y_mm.min()) > 0 and float(t.y_mm.max()) < height for t in page.traces)
+    return inside and sum(box.kind == "lead" for box in page.marks) >= len(page.traces)
 
 
 def traces_cross(page: PrintedPage) -> bool:
@@ -119,7 +115,7 @@ def _plain_page(rng: np.random.Generator) -> PrintedPage:
     while True:
         record = random_record(rng)
         page = print_page(record, plain_style(random_style(rng, record, partial=False)), rng)
-        if tells_its_scale(page) and on_the_sheet(page) and names_its_leads(page):
+        if tells_its_scale(page) and is_plain(page):
             return page
 
 

@@ -31,20 +31,23 @@ def unslipped(phase: F64, unit: NDArray[np.complexfloating], weight: F64) -> F64
     """
     step = max(1, int(np.sqrt(weight.size / CELLS)))
     some = (slice(None, None, step), slice(None, None, step))
+    sure = weight[some] > SURE
+    measured = np.angle(unit[some][sure])
+    by_phase = _fitting(measured, phase[some][sure])
+    if len(measured) < FEW or by_phase + BETTER_SHARE > 1:  # nearly always: no surface could fit so much better
+        return phase
     y, x = _places(weight)
     basis = _powers(y[::step], x[::step])
     c = _followed(unit[some], weight[some], basis, _from_slopes(unit, weight, y, x, step), y[::step], x[::step])
-    if c is None:
-        return phase
-    sure = weight[some] > SURE
-    measured = np.angle(unit[some][sure])
-    by_surface, by_phase = (
-        float((np.abs(_wrapped(measured - f)) < NEAR_RAD).mean())
-        for f in (np.tensordot(c, basis, 1)[sure], phase[some][sure])
-    )
-    if by_surface < FLAT_SHARE or by_surface < by_phase + BETTER_SHARE:
+    by_surface = _fitting(measured, np.tensordot(c, basis, 1)[sure])
+    if by_surface < max(FLAT_SHARE, by_phase + BETTER_SHARE):
         return phase
     return np.asarray(np.tensordot(c, _powers(y, x), 1), dtype=np.float64)
+
+
+def _fitting(measured: F64, field: F64) -> float:
+    """Share of the measured phases that lie near a field's."""
+    return float((np.abs(wrapped(measured - field)) < NEAR_RAD).mean()) if len(measured) else 0.0
 
 
 def _places(weight: F64) -> tuple[F64, F64]:
@@ -62,11 +65,9 @@ def _powers(y: F64, x: F64) -> F64:
     return np.stack([np.outer(y**j, x**i) for i, j in POWERS])
 
 
-def _followed(unit: NDArray[np.complexfloating], weight: F64, basis: F64, start: F64, y: F64, x: F64) -> F64 | None:
+def _followed(unit: NDArray[np.complexfloating], weight: F64, basis: F64, start: F64, y: F64, x: F64) -> F64:
     """Coefficients (terms,) of the cubic through the measured phases, followed from the middle outwards."""
     sure = weight > SURE
-    if sure.sum() < FEW:
-        return None
     a, k, z = basis[:, sure].T, weight[sure], unit[sure]
     far = np.hypot(*np.meshgrid(y, x, indexing="ij"))[sure]
     c = start.copy()
@@ -75,7 +76,7 @@ def _followed(unit: NDArray[np.complexfloating], weight: F64, basis: F64, start:
         off = np.angle(z * np.exp(-1j * (a @ c)))
         shift = float(np.angle(np.sum(inside * np.exp(1j * off))))
         c[0] += shift
-        off = _wrapped(off - shift)
+        off = wrapped(off - shift)
         use = (2 if n == 0 else 3 if n < 3 else 4) > DEGREES
         some = a[:, use]
         aw = some * (inside / (1 + (off / 0.5) ** 2))[:, None]
@@ -119,5 +120,6 @@ def _slope(power: tuple[int, int], x: F64, y: F64, axis: int) -> F64:
     return np.asarray(j * y ** max(j - 1, 0) * x**i, dtype=np.float64)
 
 
-def _wrapped(a: F64) -> F64:
+def wrapped(a: F64) -> F64:
+    """An angle, or a difference of two, in -pi to pi."""
     return np.asarray((a + np.pi) % (2 * np.pi) - np.pi, dtype=np.float64)
