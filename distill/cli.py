@@ -110,6 +110,7 @@ def render(
     crops: Annotated[int, typer.Option(help="Crops for the fine finder out of a photograph.")] = 2,
     unusual: Annotated[float, typer.Option(help="Share of pages at 50 mm/s or at 5, 20 or 10/5 mm/mV.")] = 0.0,
     crowded: Annotated[float, typer.Option(help="Share of pages whose tall waves run through other rows.")] = 0.0,
+    lone: Annotated[float, typer.Option(help="Share of pages of a single row.")] = 0.0,
     prints: Annotated[float, typer.Option(help="Share of pages as printed, without a camera.")] = 0.0,
     no_ecg: Annotated[float, typer.Option(help="Share of photographs that show no ECG.")] = 0.06,
     workers: Annotated[int, typer.Option()] = 1,
@@ -122,7 +123,7 @@ def render(
     config = RenderConfig(out, shards, first, data=tuple(data or ()), fonts=tuple(fonts or ()), workers=workers,
                           seed=seed, long_side_px=long_side_px, strips_per_photo=strips,
                           fine_per_photo=crops, unusual_share=unusual, no_ecg_share=no_ecg, crowded_share=crowded,
-                          print_share=prints)  # fmt: skip
+                          lone_share=lone, print_share=prints)  # fmt: skip
     _told(lambda: run(config))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from distill.samples import coarse_sample, fine_samples, strip_samples
 from distill.shards import PhotoSamples, write_shard
+from ecg.layouts import LAYOUTS
 from ecg.records import EcgRecord, iter_records, with_plausible_gain
 from ecg.synth.camera import photograph, random_scene, random_shot
 from ecg.synth.heart import beat, random_heart
@@ -27,6 +28,7 @@ CROWDED_LAYOUTS = (
     "12x1", "12x1", "12x1-cabrera", "6x2", "6x2+1", "6x2-cabrera", "6x1-limb", "6x1-chest",
     "3x4", "3x4+1", "3x4+3", "4x3",
 )  # fmt: skip
+LONE_LAYOUTS = tuple(name for name in LAYOUTS if name.startswith("1x1-"))
 WriteFile = Callable[[int, RecordPools, Any], Path]
 HELD_OUT_FOLDS = (9, 10)  # PTB-XL: 9 validates, 10 tests; neither is ever printed for training
 
@@ -50,6 +52,7 @@ class RenderConfig:
     long_side_px: tuple[int, int] = (1000, 2600)
     unusual_share: float = 0.0  # pages printed on purpose at 50 mm/s, or at a gain other than 10 mm/mV
     crowded_share: float = 0.0  # pages printed on purpose so that tall waves run through other rows
+    lone_share: float = 0.0  # pages of a single row: small ones that fill the photograph as large ones do
     print_share: float = 0.0  # pages taken as they leave the printer, without a camera
 
 
@@ -97,6 +100,10 @@ def _choices(config: RenderConfig, rng: np.random.Generator) -> dict[str, Any]:
         layout = CROWDED_LAYOUTS[int(rng.integers(len(CROWDED_LAYOUTS)))]
         gain = 10.0 if layout.startswith("12x1") and rng.random() < 0.4 else 20.0
         return {"layout": layout, "gain_mm_per_mv": gain, "speed_mm_per_s": 50.0 if rng.random() < 0.4 else 25.0}
+    if config.lone_share and rng.random() < config.lone_share:
+        speed, gain, chest = unusual_scale(rng) if rng.random() < 0.5 else (25.0, 10.0, None)
+        layout = LONE_LAYOUTS[int(rng.integers(len(LONE_LAYOUTS)))]
+        return {"layout": layout, "speed_mm_per_s": speed, "gain_mm_per_mv": gain, "chest_gain_mm_per_mv": chest}
     if rng.random() < config.unusual_share:
         return dict(zip(("speed_mm_per_s", "gain_mm_per_mv", "chest_gain_mm_per_mv"), unusual_scale(rng), strict=True))
     return {}

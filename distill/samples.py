@@ -22,6 +22,7 @@ from ecg.marks import (
     FINE_STRIDE,
     MARK_KINDS,
     STRIP_COLUMNS,
+    STRIP_LEAST_HALF_MM,
     STRIP_PX_PER_MM_X,
     STRIP_ROWS,
     strip_half_height_mm,
@@ -33,7 +34,9 @@ from ecg.synth.truth import F64, Photograph, PrintedPage, TraceTruth
 CROP_PX = 384
 CROP_CELLS = CROP_PX // FINE_STRIDE
 LATTICE_ERROR_MM = 0.12  # what the runtime's lattice may be off by
-TALL_WINDOW, TALL_SHARE = 1.5, 0.15  # the runtime reads deflections that leave the window again in a taller one
+TALL_WINDOW, TALL_SHARE = 1.5, 0.12  # the runtime reads deflections that leave the window again in a taller one
+FITTED_SHARE = 0.6  # and gives low traces a lower window, in which they are seen larger
+FIT_MARGIN_MM = (1.0, 6.0)
 EDGE_MM = 2.0  # a trace that stops this close to the paper's edge was cut off: no start, no end
 
 
@@ -253,8 +256,8 @@ def _strip_sample(shot: Photograph, row: int, rng: np.random.Generator) -> Strip
     x_first, x_last = min(t.x_mm[0] for t in traces), max(t.x_mm[-1] for t in traces)
     length = STRIP_COLUMNS / per_mm
     start = rng.uniform(x_first - 14, max(x_last + 8 - length, x_first - 13))
-    half = strip_half_height_mm(gain) * rng.uniform(0.92, 1.08) * (TALL_WINDOW if rng.random() < TALL_SHARE else 1.0)
     centre = float(np.average([level_mm(t) for t in traces], weights=[len(t.x_mm) for t in traces])) + rng.normal(0, 1)
+    half = _half_height_mm(gain, max(float(np.abs(t.y_mm - centre).max()) for t in traces), rng)
     window = StripWindow(float(start), centre, half, per_mm, STRIP_COLUMNS, STRIP_ROWS)
     sheet = shaken_sheet(shot.sheet, rng, LATTICE_ERROR_MM)
     # Both sheets count from the page's own origin, so that window and truth share their millimetres.
@@ -268,6 +271,16 @@ def _strip_sample(shot: Photograph, row: int, rng: np.random.Generator) -> Strip
     off = ~np.isfinite(middle[:, 0]) | (middle < 0).any(axis=1) | (middle > [width - 1, height - 1]).any(axis=1)
     rows_at[off | (rows_at < 0) | (rows_at > STRIP_ROWS - 1)] = np.nan
     return StripSample(sample_photo(shot.rgb, xy), rows_at.astype(np.float32))
+
+
+def _half_height_mm(gain: float, reach_mm: float, rng: np.random.Generator) -> float:
+    """Half a window's height: a gain's usual one, a taller one, or one fitted to how far the row's traces reach."""
+    usual = strip_half_height_mm(gain) * rng.uniform(0.92, 1.08)
+    kind = rng.random()
+    if kind < TALL_SHARE:
+        return float(usual * TALL_WINDOW)
+    fitted = max(reach_mm + rng.uniform(*FIT_MARGIN_MM), STRIP_LEAST_HALF_MM)
+    return float(min(usual, fitted) if kind < TALL_SHARE + FITTED_SHARE else usual)
 
 
 def level_mm(trace: TraceTruth) -> float:

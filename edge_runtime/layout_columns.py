@@ -30,6 +30,7 @@ USUAL_MM: Final = {w: 1.0 for w in (62.5, 250.0 / 3.0, 125.0, 250.0, 500.0)} | {
 STANDARD_MM: Final = tuple(w for w, share in USUAL_MM.items() if share == 1.0)
 # Columns of another width: how many to one of a usual one, and how far off; and per mm of any width.
 OWN, OWN_SPREAD, OWN_PER_MM = 0.5, 0.015, 0.001
+LONE_USUAL, LONE_PER_MM, LONE_OFF = 0.02, 0.005, 0.15  # a lone row is a strip cut to any length
 GAPS_MM: Final = (1.0, 4.0)  # blanks between columns
 GAPPED: Final = 0.06  # of usual columns have one
 
@@ -79,15 +80,19 @@ def _field(marks: Points) -> _Field:
 
 
 def fit_lines(
-    first: Points, inner: Points, ends: Points, rhythm_ends: Points, n_cols: int, guess: tuple[float, float]
-) -> Lines:
+    first: Points, inner: Points, ends: Points, rhythm_ends: Points, n_cols: int, guess: tuple[float, float],
+    lone: bool = False,
+) -> Lines:  # fmt: skip
     """The likeliest lines: ``first`` are start marks that may belong to column 0, ``inner`` to any other, ``ends`` end
     marks of rows of columns, ``rhythm_ends`` of rhythm strips, which have no blanks and end before the columns where
     these have; ``guess`` the first start and the width of the first look (mm)."""
     x0 = np.arange(guess[0] - REACH_MM, guess[0] + REACH_MM, STEP_MM)
     fields = _field(first), _field(inner), _field(ends), _field(rhythm_ends)
     far = -np.log1p(((x0 - guess[0]) / OFF_GUESS_MM) ** 2)
-    families = [_worth(fields, x0, far, n_cols, *family, guess[1]) for family in _families(guess[1], n_cols)]
+    families = [
+        _worth(fields, x0, far, n_cols, *family, guess[1])
+        for family in (_lone_families if lone else _families)(guess[1], n_cols)
+    ]
     totals = [float(np.logaddexp.reduce(worth, axis=None)) for worth, *_ in families]
     worth, pitch, gap, nominal = families[int(np.argmax(totals))]
     k = len(pitch) // 2 if nominal else int(worth.max(axis=1).argmax())  # standard widths are printed exactly
@@ -116,6 +121,13 @@ def _families(width_mm: float, n_cols: int) -> list[tuple[F64, F64, F64, bool]]:
         density += OWN * np.exp(-0.5 * ((own - w) / s) ** 2) / (s * np.sqrt(2 * np.pi))
     out.append((own, np.zeros(len(own)), density * step, False))
     return out
+
+
+def _lone_families(width_mm: float, n_cols: int) -> list[tuple[F64, F64, F64, bool]]:
+    """Hypotheses for a row that stands alone: any length."""
+    own = width_mm * np.linspace(1.0 - LONE_OFF, 1.0 + LONE_OFF, 601)
+    usual = [(np.array([w]), np.zeros(1), np.array([LONE_USUAL * p]), True) for w, p in USUAL_MM.items()]
+    return [*usual, (own, np.zeros(len(own)), np.full(len(own), LONE_PER_MM * (own[1] - own[0])), False)]
 
 
 def _worth(

@@ -60,7 +60,8 @@ def fit_columns(match: Match, seen: Seen, ink: Ink) -> Columns:
     if match.lattice.single and not (ends.score.sum() > 1.5 or (np.abs(ends.x - right) < LONE_END_MM).any()):
         ends = Points(*np.array([[right], [right], [INK_SCORE]]))
     rhythm = _rows_of(ends, rows) >= n_base
-    lines = fit_lines(first, inner, ends.where(~rhythm), ends.where(rhythm), n_cols, guess)
+    lone = match.spec.n_rows == n_cols == 1
+    lines = fit_lines(first, inner, ends.where(~rhythm), ends.where(rhythm), n_cols, guess, lone)
     gap = lines.gap_mm
     if not (lines.nominal or gap or match.lattice.single):
         gap = _blank(ink, rows[:n_base], lines.x0_mm, lines.pitch_mm, n_cols)

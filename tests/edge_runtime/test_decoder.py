@@ -1,63 +1,109 @@
-"""Deflections that leave the decoder's window: seen at its edge, read in a taller one where that follows them."""
+"""The decoder's windows: low for low traces, taller where a deflection reaches their edge."""
+
+from dataclasses import replace
 
 import numpy as np
 
 from ecg.geometry import StripWindow
-from ecg.marks import STRIP_COLUMNS, STRIP_ROWS
-from ecg.page import LeadStrip
-from edge_runtime.decoder import RowTrace, _beyond, at_edge, followed
+from ecg.marks import STRIP_COLUMNS, STRIP_LEAST_HALF_MM, STRIP_ROWS, strip_half_height_mm
+from ecg.page import LeadStrip, PageLayout, TraceMap
+from edge_runtime.decoder import Tile, at_edge, followed, settled
+from edge_runtime.decoder_windows import MARGIN_MM, rows_of, tile_windows, usual_half_mm
+from edge_runtime.layout_evidence import find_ink
 
 WINDOW = StripWindow(0.0, 50.0, 28.0, 8.0, STRIP_COLUMNS, STRIP_ROWS)
 X = WINDOW.columns_mm()
 
 
-def row(y_mm):
-    strip = LeadStrip("V2", 0, 2.0, 60.0, 50.0, 0.0, 10.0)
+def tile(y_mm, window=WINDOW):
     ones = np.ones(len(X), np.float32)
-    return RowTrace((strip,), X, np.asarray(y_mm, float), ones, ones)
+    return Tile(window, np.asarray(y_mm, float), ones, ones)
 
 
 def deep_wave(mm):
     return 50.0 + mm * np.exp(-(((X - 30.0) / 1.5) ** 2))
 
 
+def seen_through(window, truth):
+    """What a perfect reader gives of a trace in a window: it stops at the edge."""
+    most = window.half_height_mm - 0.5
+    return tile(np.clip(truth, window.y_centre_mm - most, window.y_centre_mm + most), window)
+
+
 def test_only_columns_at_the_edge_are_suspected():
-    assert not at_edge(row(deep_wave(20.0)), WINDOW).any()
-    over = at_edge(row(np.minimum(deep_wave(36.0), 77.0)), WINDOW)
+    assert not at_edge(tile(deep_wave(20.0))).any()
+    over = at_edge(tile(np.minimum(deep_wave(36.0), 77.0)))
     assert over[np.abs(X - 30.0) < 0.8].all()
     assert not over[np.abs(X - 30.0) > 4.0].any()
 
 
 def test_a_taller_window_is_believed_where_the_trace_goes_on():
-    cut = row(np.minimum(deep_wave(36.0), 77.0))
-    over = at_edge(cut, WINDOW)
-    whole = followed(cut, row(deep_wave(36.0)), over, WINDOW)
+    cut = tile(np.minimum(deep_wave(36.0), 77.0))
+    over = at_edge(cut)
+    whole = followed(cut, tile(deep_wave(36.0)), over)
     assert np.allclose(whole.y_mm, deep_wave(36.0), atol=1.0)
-    lost = followed(cut, row(np.full(len(X), 30.0)), over, WINDOW)  # it took the row above
+    lost = followed(cut, tile(np.full(len(X), 30.0)), over)  # it took the row above
     assert np.array_equal(lost.y_mm, cut.y_mm)
 
 
-def test_a_row_within_the_window_is_not_read_again():
+def test_a_tile_within_its_window_is_not_read_again():
     def never(_):
         raise AssertionError("read again")
 
-    calm = row(deep_wave(20.0))
-    assert _beyond(calm, WINDOW, never, never) is calm
-    assert _beyond(row(deep_wave(-20.0)), WINDOW, never, never).y_mm.min() > 29
+    calm = tile(deep_wave(20.0))
+    assert settled(calm, 28.0, never) is calm
+    assert settled(tile(deep_wave(-20.0)), 28.0, never).y_mm.min() > 29
 
 
-def test_tall_deflections_come_from_the_taller_window():
-    tall_half, truth = 1.5 * WINDOW.half_height_mm, deep_wave(36.0)
+def test_tall_deflections_come_from_taller_windows_one_after_the_other():
+    truth, asked = deep_wave(36.0), []
 
-    def sample(window):
-        assert window.half_height_mm == tall_half
-        return [np.zeros((STRIP_ROWS, STRIP_COLUMNS, 3), np.uint8)]
+    def read(windows):
+        asked.extend(w.half_height_mm for w in windows)
+        return [seen_through(w, truth) for w in windows]
 
-    def decoder(pixels):
-        height = np.full((1, STRIP_ROWS // 2, STRIP_COLUMNS), -9.0, np.float32)
-        bins = np.rint(((truth - 50.0 + tall_half) * STRIP_ROWS / (2 * tall_half) - 1) / 2).astype(int)
-        height[0, bins, np.arange(STRIP_COLUMNS)] = 9.0
-        return {"height": height, "presence": np.full((1, STRIP_COLUMNS), 5.0, np.float32)}
+    got = settled(seen_through(replace(WINDOW, half_height_mm=12.0), truth), 28.0, read)
+    assert asked == [28.0, 42.0]
+    assert np.abs(got.y_mm - truth).max() < 0.6
 
-    got = _beyond(row(np.minimum(truth, 77.0)), WINDOW, sample, decoder)
-    assert abs(got.y_mm.max() - truth.max()) < 0.5
+
+def ink_of(rows_mm, waves_mm):
+    """A trace map with one trace a row, each with one wave of so many mm up, 60 mm from the left."""
+    density = np.zeros((120, 160), np.float32)
+    for y, wave in zip(rows_mm, waves_mm, strict=True):
+        density[round(y), 10:150] = 1.0
+        density[round(y - wave) : round(y) + 1, 60] = 1.0
+    return find_ink(TraceMap(density, np.ones(density.shape, bool), 0.0, 0.0))
+
+
+def page_of(rows_mm):
+    strips = (LeadStrip(lead, k, 10.0, 150.0, rows_mm[k], 0.0, 10.0) for k, lead in enumerate(("I", "II")))
+    return PageLayout("partial", 25.0, 10.0, tuple(strips))
+
+
+def test_low_traces_get_low_windows_and_waves_room():
+    rows = (40.0, 80.0)
+    layout = page_of(rows)
+    calm, tall = tile_windows(rows_of(layout), layout, ink_of(rows, (3.0, 18.0)))
+    assert {w.half_height_mm for w in calm} == {STRIP_LEAST_HALF_MM}
+    assert max(w.half_height_mm for w in tall) == 18.0 + MARGIN_MM
+    assert tall[-1].half_height_mm == STRIP_LEAST_HALF_MM  # the wave stands in the first tile
+    assert all(w.y_centre_mm == 80.0 for w in tall)
+
+
+def test_traces_that_run_into_each_other_get_the_whole_window():
+    rows = (40.0, 60.0)
+    layout = page_of(rows)
+    windows = tile_windows(rows_of(layout), layout, ink_of(rows, (3.0, 30.0)))
+    usual = usual_half_mm(layout.strips[:1], layout)
+    assert usual == strip_half_height_mm(10.0)
+    assert windows[1][0].half_height_mm == usual
+    assert windows[0][0].half_height_mm >= 20.0 + MARGIN_MM  # the lower wave may be the upper row's
+
+
+def test_without_ink_every_window_is_the_usual_one():
+    layout = page_of((40.0, 80.0))
+    windows = tile_windows(rows_of(layout), layout, None)
+    assert {w.half_height_mm for row in windows for w in row} == {strip_half_height_mm(10.0)}
+    step = windows[0][1].x0_mm - windows[0][0].x0_mm
+    assert step * windows[0][0].px_per_mm_x == STRIP_COLUMNS - 96

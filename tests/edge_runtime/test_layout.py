@@ -342,7 +342,7 @@ def test_names_that_contradict_each_other_are_refused():
 def test_a_lone_row_needs_a_sure_name():
     rng = np.random.default_rng(12)
     page = simulate(LAYOUTS["1x1-V1"], rng, Style(drop=0, confuse=0, false_marks=0))
-    for score, name in ((0.98, "1x1-V1"), (0.85, "layout_unknown")):
+    for score, name in ((0.98, "1x1-V1"), (0.8, "1x1-V1"), (0.65, "layout_unknown")):
         marks = [replace(m, score=score) if m.kind == "lead:V1" else m for m in page.marks]
         found = find_layout(marks, page.trace_map)
         assert (found.name if isinstance(found, PageLayout) else found.reason) == name

@@ -71,3 +71,11 @@ def test_rhythm_strips_that_end_early_tell_of_blanks():
 def test_without_marks_the_first_look_stays():
     found = fitted(points(), points(), points(), 4, (21.0, 62.6))
     assert (found.x0_mm, found.pitch_mm) == pytest.approx((21.0, 62.5), abs=0.1)
+
+
+def test_a_row_that_stands_alone_may_have_any_length():
+    """A strip of 238 mm: its one end mark isn't overruled by the 250 mm that columns of whole pages usually have."""
+    marks = (points(20.0), points(), points(258.0), 1, (20.4, 246.0))
+    assert fitted(*marks).pitch_mm == 250.0
+    found = fit_lines(*marks[:3], points(), *marks[3:], lone=True)
+    assert (found.x0_mm, found.pitch_mm) == pytest.approx((20.0, 238.0), abs=0.2)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from ecg.page import LeadStrip, PageLayout
-from edge_runtime.decoder import RowTrace, _joined, _tiles, expected_bins, row_window
+from edge_runtime.decoder import RowTrace, Tile, _joined, expected_bins
+from edge_runtime.decoder_windows import rows_of, tile_windows
 from edge_runtime.signals import assemble, cubic, without_islands, without_strokes
 
 
@@ -94,11 +95,13 @@ def test_expected_bins_are_sub_bin_exact_and_ignore_a_far_second_peak():
 
 def test_tiles_cover_a_row_and_join_without_seams():
     _, layout = one_row()
-    window = row_window(layout.strips, layout)
-    ramp = np.arange(window.n_columns)
-    tiles = _tiles(np.broadcast_to(ramp, (window.n_rows, window.n_columns)))
-    assert all(t.shape[1] == 512 for t in tiles)
-    assert np.array_equal(_joined(np.stack([t[0] for t in tiles])), ramp)
+    (windows,) = tile_windows(rows_of(layout), layout, None)
+    ones = np.ones(512, np.float32)
+    row = _joined(layout.strips, [Tile(w, 3 * w.columns_mm(), ones, ones) for w in windows])
+    assert np.allclose(np.diff(row.x_mm), 0.125)
+    assert np.allclose(row.y_mm, 3 * row.x_mm)
+    assert row.x_mm[0] < 20 - 5
+    assert row.x_mm[-1] > 270 + 5
 
 
 def test_strokes_at_a_leads_ends_go_and_a_steep_wave_there_stays():

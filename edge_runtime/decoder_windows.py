@@ -1,0 +1,79 @@
+"""What the decoder is shown of a row: tiles as wide as its net, each as high as the ink there needs.
+
+The net has the same number of rows for every window, so a low trace is seen larger, and fewer neighbours with it, in a
+window that is fitted to it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+
+from ecg.geometry import StripWindow
+from ecg.leads import is_limb
+from ecg.marks import STRIP_COLUMNS, STRIP_LEAST_HALF_MM, STRIP_PX_PER_MM_X, STRIP_ROWS, strip_half_height_mm
+from ecg.page import LeadStrip, PageLayout
+from edge_runtime.layout_evidence import F64, Ink
+
+OVERLAP_COLUMNS: Final = 96  # tiles share these; each is trusted to the middle of what it shares
+BEFORE_MM, AFTER_MM = 6.0, 6.0
+TALLER: Final = 1.5
+NEAR_MM: Final = 2.5  # ink that touches a row's baseline is the row's
+MARGIN_MM: Final = 3.5  # beyond the ink as the finder saw it
+
+Rows = tuple[tuple[LeadStrip, ...], ...]
+
+
+def rows_of(layout: PageLayout) -> Rows:
+    """The layout's strips row by row, from the top."""
+    return tuple(tuple(s for s in layout.strips if s.row == r) for r in sorted({s.row for s in layout.strips}))
+
+
+def tile_windows(rows: Rows, layout: PageLayout, ink: Ink | None) -> tuple[tuple[StripWindow, ...], ...]:
+    """The windows of every row, left to right; where ``ink`` is given, low ones for low traces."""
+    centres = np.array([_centre_mm(strips) for strips in rows])
+    out = []
+    for strips, centre in zip(rows, centres, strict=True):
+        usual = usual_half_mm(strips, layout)
+        tiles = []
+        for x0, per_mm in _places(strips, layout):
+            reach = usual if ink is None else reach_mm(ink, float(centre), centres, x0, x0 + STRIP_COLUMNS / per_mm)
+            half = min(usual, max(reach + MARGIN_MM, STRIP_LEAST_HALF_MM))
+            tiles.append(StripWindow(x0, float(centre), half, per_mm, STRIP_COLUMNS, STRIP_ROWS))
+        out.append(tuple(tiles))
+    return tuple(out)
+
+
+def usual_half_mm(strips: tuple[LeadStrip, ...], layout: PageLayout) -> float:
+    """Half the height that a row's gain asks for."""
+    return strip_half_height_mm(
+        layout.gain_mm_per_mv if any(is_limb(s.lead) for s in strips) else strips[0].gain_mm_per_mv
+    )
+
+
+def _centre_mm(strips: tuple[LeadStrip, ...]) -> float:
+    return float(np.average([s.baseline_mm for s in strips], weights=[s.x1_mm - s.x0_mm for s in strips]))
+
+
+def _places(strips: tuple[LeadStrip, ...], layout: PageLayout) -> list[tuple[float, float]]:
+    """Where tiles start, page mm, and their columns a mm."""
+    per_mm = STRIP_PX_PER_MM_X[min(STRIP_PX_PER_MM_X, key=lambda s: abs(s - layout.paper_speed_mm_per_s))]
+    x0 = min(s.x0_mm for s in strips) - BEFORE_MM
+    x1 = max(s.x1_mm for s in strips) + AFTER_MM
+    step = STRIP_COLUMNS - OVERLAP_COLUMNS
+    n = max(1, int(np.ceil(((x1 - x0) * per_mm - OVERLAP_COLUMNS) / step)))
+    return [(x0 + k * step / per_mm, per_mm) for k in range(n)]
+
+
+def reach_mm(ink: Ink, centre_mm: float, centres_mm: F64, x0_mm: float, x1_mm: float) -> float:
+    """How far ink that may be a row's reaches from its middle: what hangs together with ink on its baseline, and what
+    no other row's middle is nearer to."""
+    there = ink.there[:, ink.columns(x0_mm, x1_mm)]
+    away = np.abs(ink.ys - centre_mm)
+    _, parts = cv2.connectedComponents(np.ascontiguousarray(there, dtype=np.uint8), connectivity=8)
+    touching = np.unique(parts[away <= NEAR_MM])
+    nearest = away <= np.abs(ink.ys[:, None] - centres_mm).min(axis=1) + 1e-6
+    own = np.isin(parts, touching[touching > 0]) | (there & nearest[:, None])
+    return float(away[own.any(axis=1)].max(initial=0.0))
