@@ -1,7 +1,8 @@
 """What the decoder is shown of a row: tiles as wide as its net, each as high as the ink there needs.
 
 The net has the same number of rows for every window, so a low trace is seen larger, and fewer neighbours with it, in a
-window that is fitted to it.
+window that is fitted to it.  Rows of several columns keep the usual window: the net loses more where their traces jump
+than it gains between.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ OVERLAP_COLUMNS: Final = 96  # tiles share these; each is trusted to the middle 
 BEFORE_MM, AFTER_MM = 6.0, 6.0
 TALLER: Final = 1.5
 NEAR_MM: Final = 2.5  # ink that touches a row's baseline is the row's
-MARGIN_MM: Final = 3.5  # beyond the ink as the finder saw it
+MARGIN_MM: Final = 4.0  # beyond the ink as the finder saw it
+BARE_MM: Final = 4.0  # a row has no longer stretch without ink
 
 Rows = tuple[tuple[LeadStrip, ...], ...]
 
@@ -38,9 +40,12 @@ def tile_windows(rows: Rows, layout: PageLayout, ink: Ink | None) -> tuple[tuple
     for strips, centre in zip(rows, centres, strict=True):
         usual = usual_half_mm(strips, layout)
         tiles = []
+        span = min(s.x0_mm for s in strips), max(s.x1_mm for s in strips)
         for x0, per_mm in _places(strips, layout):
-            reach = usual if ink is None else reach_mm(ink, float(centre), centres, x0, x0 + STRIP_COLUMNS / per_mm)
-            half = min(usual, max(reach + MARGIN_MM, STRIP_LEAST_HALF_MM))
+            seen = max(x0, span[0]), min(x0 + STRIP_COLUMNS / per_mm, span[1])
+            # Where columns meet, traces jump: read over a wide window this shows better.
+            reach = None if ink is None or len(strips) > 1 else reach_mm(ink, float(centre), centres, *seen)
+            half = usual if reach is None else min(usual, max(reach + MARGIN_MM, STRIP_LEAST_HALF_MM))
             tiles.append(StripWindow(x0, float(centre), half, per_mm, STRIP_COLUMNS, STRIP_ROWS))
         out.append(tuple(tiles))
     return tuple(out)
@@ -67,13 +72,16 @@ def _places(strips: tuple[LeadStrip, ...], layout: PageLayout) -> list[tuple[flo
     return [(x0 + k * step / per_mm, per_mm) for k in range(n)]
 
 
-def reach_mm(ink: Ink, centre_mm: float, centres_mm: F64, x0_mm: float, x1_mm: float) -> float:
+def reach_mm(ink: Ink, centre_mm: float, centres_mm: F64, x0_mm: float, x1_mm: float) -> float | None:
     """How far ink that may be a row's reaches from its middle: what hangs together with ink on its baseline, and what
-    no other row's middle is nearer to."""
+    no other row's middle is nearer to.  None where that leaves the row without ink for a stretch: it runs elsewhere."""
     there = ink.there[:, ink.columns(x0_mm, x1_mm)]
     away = np.abs(ink.ys - centre_mm)
     _, parts = cv2.connectedComponents(np.ascontiguousarray(there, dtype=np.uint8), connectivity=8)
     touching = np.unique(parts[away <= NEAR_MM])
     nearest = away <= np.abs(ink.ys[:, None] - centres_mm).min(axis=1) + 1e-6
     own = np.isin(parts, touching[touching > 0]) | (there & nearest[:, None])
+    inked = np.flatnonzero(np.concatenate([[True], own.any(axis=0), [True]]))
+    if (np.diff(inked) - 1).max() * ink.cell_mm > BARE_MM:
+        return None
     return float(away[own.any(axis=1)].max(initial=0.0))

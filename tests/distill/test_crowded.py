@@ -11,9 +11,10 @@ import torch
 from distill.heldout import spread_inputs
 from distill.nets import StripDecoder
 from distill.render import CROWDED_LAYOUTS, RenderConfig, random_photograph, render_shard
-from distill.samples import level_mm, strip_samples
+from distill.samples import FIT_MARGIN_MM, _half_height_mm, level_mm, strip_samples
 from distill.train import begin_with
 from ecg.errors import InputError
+from ecg.marks import STRIP_LEAST_HALF_MM, strip_half_height_mm
 
 
 def test_crowded_prints_are_tall_or_tight_and_have_no_camera():
@@ -32,6 +33,24 @@ def test_crowded_prints_are_tall_or_tight_and_have_no_camera():
             # Where it mostly runs, not halfway up its waves.
             assert np.mean(np.abs(y - level_mm(trace)) < 3.0) > 0.15
     assert strip_samples(shot, rng, 2)
+
+
+def test_lone_pages_have_one_row():
+    config = RenderConfig(Path("unused"), lone_share=1.0, print_share=1.0, no_ecg_share=0.0)
+    rng = np.random.default_rng(8)
+    pages = [random_photograph(([], []), config, rng, 1200).page for _ in range(6)]
+    assert all(page is not None and {s.row for s in page.layout.strips} == {0} for page in pages)
+    assert len({page.layout.strips[0].lead for page in pages}) > 1
+
+
+def test_windows_are_usual_taller_or_fitted_to_the_traces():
+    rng, usual = np.random.default_rng(2), strip_half_height_mm(10.0)
+    low = np.array([_half_height_mm(10.0, 4.0, rng) for _ in range(400)])
+    assert low.min() == STRIP_LEAST_HALF_MM
+    assert 0.5 < np.mean(low == STRIP_LEAST_HALF_MM) < 0.7
+    assert 0.05 < np.mean(low > 1.3 * usual) < 0.2
+    high = np.array([_half_height_mm(10.0, 18.0, rng) for _ in range(400)])
+    assert 18.0 + FIT_MARGIN_MM[0] <= high.min() < 18.0 + FIT_MARGIN_MM[1]
 
 
 def test_a_net_with_new_silent_layers_begins_as_the_one_without(tmp_path):

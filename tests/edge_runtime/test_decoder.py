@@ -101,6 +101,29 @@ def test_traces_that_run_into_each_other_get_the_whole_window():
     assert windows[0][0].half_height_mm >= 20.0 + MARGIN_MM  # the lower wave may be the upper row's
 
 
+def test_a_row_that_leaves_its_baseline_for_long_gets_the_usual_window():
+    density = np.zeros((120, 160), np.float32)
+    density[40, 10:60] = density[20, 60:150] = density[80, 10:150] = 1.0
+    ink = find_ink(TraceMap(density, np.ones(density.shape, bool), 0.0, 0.0))
+    layout = page_of((40.0, 80.0))
+    wanders, calm = tile_windows(rows_of(layout), layout, ink)
+    assert wanders[0].half_height_mm == 20.0 + MARGIN_MM  # no other row is nearer to what it wanders to
+    assert calm[0].half_height_mm == STRIP_LEAST_HALF_MM
+    density[20, 60:150] = 0.0
+    assert ink is not None
+    bare = tile_windows(rows_of(layout), layout, find_ink(TraceMap(density, np.ones(density.shape, bool), 0.0, 0.0)))
+    assert bare[0][1].half_height_mm == strip_half_height_mm(10.0)
+
+
+def test_rows_of_several_columns_keep_the_usual_window():
+    layout = page_of((40.0, 80.0))
+    two = (replace(layout.strips[0], x1_mm=80.0), replace(layout.strips[0], lead="aVR", x0_mm=80.0), layout.strips[1])
+    layout = replace(layout, strips=two)
+    columns, calm = tile_windows(rows_of(layout), layout, ink_of((40.0, 80.0), (3.0, 3.0)))
+    assert {w.half_height_mm for w in columns} == {strip_half_height_mm(10.0)}
+    assert {w.half_height_mm for w in calm} == {STRIP_LEAST_HALF_MM}
+
+
 def test_without_ink_every_window_is_the_usual_one():
     layout = page_of((40.0, 80.0))
     windows = tile_windows(rows_of(layout), layout, None)
