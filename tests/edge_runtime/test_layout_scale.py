@@ -59,3 +59,11 @@ def test_sure_speed_text_wins_over_pulses_five_wide():
     found = scale(*pulses(10.0), Mark("speed:50", 100.0, 180.0, 0.97))
     assert (found.speed_mm_per_s, found.speed.how) == (50.0, "text")
     assert scale(*pulses(10.0)).speed_mm_per_s == 25.0
+
+
+@pytest.mark.parametrize(("score", "speed"), [(0.85, 50.0), (0.5, 25.0)])
+def test_only_pulses_that_are_seen_well_tell_their_width(score, speed):
+    """Every seventh pulse of 5 mm that is seen at .5 seems 10 mm wide, and its neighbours with it."""
+    wide = [Mark("pulse", 14.0, 35.0 + 30.0 * k, score, 10.0, 10.0) for k in range(4)]
+    half = Columns(20.0, 62.5, 270.0, 0.1, True)
+    assert scale(*wide, columns=half).speed_mm_per_s == speed
