@@ -67,7 +67,7 @@ def test_tensorrt_rtx_builds_it(net: str) -> None:
 @pytest.mark.parametrize("net", EIGHT_BIT)
 def test_engines_agree(net: str) -> None:
     """The signed and the unsigned graph, in OpenVINO and onnxruntime: more power in common than in their difference by
-    15 dB on a picture of ruled paper."""
+    15 dB on a picture of ruled paper with a trace."""
     pytest.importorskip("openvino", reason="openvino is not installed")
     spec = BUNDLE.nets[net].inputs[0]
     sizes = [{"batch": 1}.get(d, 96) if isinstance(d, str) else d for d in spec.shape]
@@ -75,6 +75,10 @@ def test_engines_agree(net: str) -> None:
         x = np.full(sizes, 230, np.uint8)
         x[..., ::8, :] = 150
         x[..., :, ::8] = 150
+        columns = np.arange(sizes[-1])
+        middle = np.rint(sizes[-2] * (0.5 + 0.2 * np.sin(columns / 20))).astype(int)
+        for thick in range(3):
+            x[..., middle + thick, columns] = 30
     else:
         x = np.sin(np.arange(np.prod(sizes), dtype=np.float32) / 9).reshape(sizes)
     one = open_engine(BUNDLE, net, "ort", threads=1)({spec.name: x})
