@@ -19,7 +19,7 @@ GAIN_PRIOR: Final = {5.0: 0.06, 10.0: 0.88, 20.0: 0.06}
 # Pulse widths by speed: 0.2 s is 5 mm at 25 mm/s, 10 mm at 50, but some machines print 5 mm always.
 PULSE_WIDTHS: Final = {25.0: ((0.90, 5.0), (0.003, 10.0)), 50.0: ((0.35, 5.0), (0.55, 10.0))}
 PULSE_WIDTH_SIGMA_MM: Final = 0.8
-# How often the width of the surest pulse is misread, by its score (325 pulses of 5 mm on rendered photographs), and as what.
+# How often a pulse's width is misread, by its score (325 pulses of 5 mm on rendered photographs), and as what.
 WIDTH_MISREAD: Final = ((0.25, 0.375, 0.525, 0.675), (0.5, 0.45, 0.15, 0.005))
 MISREAD_PER_MM: Final = 0.07
 FAINT: Final = 0.3  # pulses seen less surely than this are no evidence
