@@ -25,6 +25,7 @@ from ecg.marks import (
     STRIP_LEAST_HALF_MM,
     STRIP_PX_PER_MM_X,
     STRIP_ROWS,
+    STRIP_TALLER,
     strip_half_height_mm,
 )
 from ecg.page import F32, U8, Sheet
@@ -34,7 +35,7 @@ from ecg.synth.truth import F64, Photograph, PrintedPage, TraceTruth
 CROP_PX = 384
 CROP_CELLS = CROP_PX // FINE_STRIDE
 LATTICE_ERROR_MM = 0.12  # what the runtime's lattice may be off by
-TALL_WINDOW, TALL_SHARE = 1.5, 0.12  # the runtime reads deflections that leave the window again in a taller one
+TALL_SHARE = 0.12  # the runtime reads deflections that leave the window again in a taller one
 FITTED_SHARE = 0.6  # and gives low traces a lower window, in which they are seen larger
 FIT_MARGIN_MM = (1.0, 6.0)
 EDGE_MM = 2.0  # a trace that stops this close to the paper's edge was cut off: no start, no end
@@ -278,7 +279,7 @@ def _half_height_mm(gain: float, reach_mm: float, rng: np.random.Generator) -> f
     usual = strip_half_height_mm(gain) * rng.uniform(0.92, 1.08)
     kind = rng.random()
     if kind < TALL_SHARE:
-        return float(usual * TALL_WINDOW)
+        return float(usual * STRIP_TALLER)
     fitted = max(reach_mm + rng.uniform(*FIT_MARGIN_MM), STRIP_LEAST_HALF_MM)
     return float(min(usual, fitted) if kind < TALL_SHARE + FITTED_SHARE else usual)
 

@@ -28,6 +28,7 @@ STRIP_ROWS: Final = 224  # rows of a decoder strip
 STRIP_COLUMNS: Final = 512  # columns of a training strip; the runtime's tiles are as wide
 STRIP_HALF_HEIGHT_MM: Final = 28.0  # at 10 mm/mV
 STRIP_LEAST_HALF_MM: Final = 12.0  # of a window fitted to low traces
+STRIP_TALLER: Final = 1.5  # times as high: the window that deflections beyond the usual one are read in
 STRIP_ROW_STRIDE: Final = 2  # the decoder's distribution has a bin every second row
 # Columns a millimetre: 200 samples a second at 25 mm/s (FIELD: 8 px/mm cost less than 1 dB), 250 at 50 mm/s.
 STRIP_PX_PER_MM_X: Final = {25.0: 8.0, 50.0: 5.0}

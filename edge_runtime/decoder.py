@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg.geometry import StripWindow, local_scale, sample_shrunken, shrunken, strip_xy
-from ecg.marks import STRIP_ROW_STRIDE
+from ecg.marks import STRIP_ROW_STRIDE, STRIP_TALLER
 from ecg.page import F32, LeadStrip, PageLayout, Photo, Sheet
-from edge_runtime.decoder_windows import OVERLAP_COLUMNS, TALLER, rows_of, tile_windows, usual_half_mm
+from edge_runtime.decoder_windows import OVERLAP_COLUMNS, rows_of, tile_windows, usual_half_mm
 from edge_runtime.engines.base import Engine
 from edge_runtime.layout_evidence import Ink
 
@@ -59,11 +59,11 @@ def decode_rows(
         seen = [sample_shrunken(small, shrink, maps[w] if w in maps else strip_xy(sheet, w)) for w in some]
         return [t for k in range(0, len(some), BATCH) for t in _run(decoder, some[k : k + BATCH], seen[k : k + BATCH])]
 
-    tiles = iter(read(list(maps)))
+    tiles = dict(zip(maps, read(list(maps)), strict=True))
     out = []
     for strips, row in zip(rows, windows, strict=True):
         usual = usual_half_mm(strips, layout)
-        out.append(_joined(strips, [settled(next(tiles), usual, read) for _ in row]))
+        out.append(_joined(strips, [settled(tiles[w], usual, read) for w in row]))
     return tuple(out)
 
 
@@ -73,7 +73,7 @@ def settled(tile: Tile, usual_mm: float, read: ReadTiles) -> Tile:
     over = at_edge(tile)
     if half > usual_mm or not over.any():
         return tile
-    taller = replace(tile.window, half_height_mm=usual_mm if half < usual_mm else TALLER * usual_mm)
+    taller = replace(tile.window, half_height_mm=usual_mm if half < usual_mm else STRIP_TALLER * usual_mm)
     return followed(tile, settled(read([taller])[0], usual_mm, read), over)
 
 

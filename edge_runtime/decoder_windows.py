@@ -20,7 +20,6 @@ from edge_runtime.layout_evidence import F64, Ink
 
 OVERLAP_COLUMNS: Final = 96  # tiles share these; each is trusted to the middle of what it shares
 BEFORE_MM, AFTER_MM = 6.0, 6.0
-TALLER: Final = 1.5
 NEAR_MM: Final = 2.5  # ink that touches a row's baseline is the row's
 MARGIN_MM: Final = 4.0  # beyond the ink as the finder saw it
 BARE_MM: Final = 4.0  # a row has no longer stretch without ink

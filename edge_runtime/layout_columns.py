@@ -89,10 +89,8 @@ def fit_lines(
     x0 = np.arange(guess[0] - REACH_MM, guess[0] + REACH_MM, STEP_MM)
     fields = _field(first), _field(inner), _field(ends), _field(rhythm_ends)
     far = -np.log1p(((x0 - guess[0]) / OFF_GUESS_MM) ** 2)
-    families = [
-        _worth(fields, x0, far, n_cols, *family, guess[1])
-        for family in (_lone_families if lone else _families)(guess[1], n_cols)
-    ]
+    hypotheses = _lone_families(guess[1]) if lone else _families(guess[1], n_cols)
+    families = [_worth(fields, x0, far, n_cols, *family, guess[1]) for family in hypotheses]
     totals = [float(np.logaddexp.reduce(worth, axis=None)) for worth, *_ in families]
     worth, pitch, gap, nominal = families[int(np.argmax(totals))]
     k = len(pitch) // 2 if nominal else int(worth.max(axis=1).argmax())  # standard widths are printed exactly
@@ -123,7 +121,7 @@ def _families(width_mm: float, n_cols: int) -> list[tuple[F64, F64, F64, bool]]:
     return out
 
 
-def _lone_families(width_mm: float, n_cols: int) -> list[tuple[F64, F64, F64, bool]]:
+def _lone_families(width_mm: float) -> list[tuple[F64, F64, F64, bool]]:
     """Hypotheses for a row that stands alone: any length."""
     own = width_mm * np.linspace(1.0 - LONE_OFF, 1.0 + LONE_OFF, 601)
     usual = [(np.array([w]), np.zeros(1), np.array([LONE_USUAL * p]), True) for w, p in USUAL_MM.items()]

@@ -168,7 +168,7 @@ def _pulse_width(pulses: tuple[Mark, ...], speed: float) -> float:
     peak = share * np.exp(-0.5 * z**2) / (PULSE_WIDTH_SIGMA_MM * np.sqrt(2 * np.pi))
     likely = (1.0 - wrong) * peak.sum() + wrong * MISREAD_PER_MM + ELSE_PER_MM
     # Pulses of one page are alike and misread alike: the surest counts, and not their number.
-    return float(np.log(likely)) * float(_worth(np.array([best]))[0])
+    return float(np.log(likely)) * float(_worth(np.array(best)))
 
 
 def _page_time(columns: Columns, spec: LayoutSpec, speed: float) -> float:

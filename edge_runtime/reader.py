@@ -88,7 +88,8 @@ class Reader:
         if isinstance(matched, Unreadable):
             return matched
         placed = relabelled(_turned(matched, found), overrides.lead_names)
-        rows = _timed(timings, "decoder", lambda: self._rows(photo, found, sheet, placed))
+        ink = find_ink(found.trace_map)
+        rows = _timed(timings, "decoder", lambda: decode_rows(photo, sheet, placed, self._decoder, ink))
         rows, layout = with_seen_gaps(rows, placed)
         assembled = assemble(rows, layout)
         signal = _timed(timings, "signals", lambda: reconciled(assembled))
@@ -99,9 +100,6 @@ class Reader:
         step_s = 1.0 / (found.pose.px_per_mm * layout.paper_speed_mm_per_s)
         figures = _timed(timings, "measurements", lambda: measure(signal, step_s))
         return Reading(sheet, layout, signal, quality, measurements=figures)
-
-    def _rows(self, photo: Photo, found: Found, sheet: Sheet, layout: PageLayout) -> tuple[RowTrace, ...]:
-        return decode_rows(photo, sheet, layout, self._decoder, find_ink(found.trace_map))
 
     def _layout(self, photo: Photo, found: Found, overrides: Overrides) -> PageLayout | Unreadable:
         """The layout; where speed or gain stay open, texts far from the traces are looked for too."""

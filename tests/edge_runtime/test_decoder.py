@@ -6,8 +6,8 @@ import numpy as np
 
 from ecg.geometry import StripWindow
 from ecg.marks import STRIP_COLUMNS, STRIP_LEAST_HALF_MM, STRIP_ROWS, strip_half_height_mm
-from ecg.page import LeadStrip, PageLayout, TraceMap
-from edge_runtime.decoder import Tile, at_edge, followed, settled
+from ecg.page import LeadStrip, PageLayout, Photo, Sheet, TraceMap
+from edge_runtime.decoder import Tile, at_edge, decode_rows, followed, settled
 from edge_runtime.decoder_windows import MARGIN_MM, rows_of, tile_windows, usual_half_mm
 from edge_runtime.layout_evidence import find_ink
 
@@ -130,3 +130,17 @@ def test_without_ink_every_window_is_the_usual_one():
     assert {w.half_height_mm for row in windows for w in row} == {strip_half_height_mm(10.0)}
     step = windows[0][1].x0_mm - windows[0][0].x0_mm
     assert step * windows[0][0].px_per_mm_x == STRIP_COLUMNS - 96
+
+
+def test_rows_on_one_line_are_read_each():
+    """Two strips taken for the same line share a window: both get its trace."""
+    nodes = np.stack(np.meshgrid(np.arange(45) * 20.0, np.arange(25) * 20.0), -1).astype(np.float32)
+
+    def decoder(pixels):
+        n, bins = len(pixels), STRIP_ROWS // 2
+        return {"height": np.zeros((n, bins, STRIP_COLUMNS), np.float32), "presence": np.zeros((n, STRIP_COLUMNS))}
+
+    photo = Photo(np.full((480, 880, 3), 200, np.uint8))
+    rows = decode_rows(photo, Sheet(nodes), page_of((60.0, 60.0)), decoder)
+    assert [r.strips[0].lead for r in rows] == ["I", "II"]
+    assert np.array_equal(rows[0].x_mm, rows[1].x_mm)
