@@ -12,7 +12,7 @@ from onnx import ModelProto
 from calibration.qdq import COMPUTE, TRT, Ranges, Scheme, compute_nodes, quantise
 from calibration.ranges import Feed, fed, session
 
-Results = list[list[NDArray[Any]]]
+Results = Sequence[Sequence[NDArray[Any]]]
 
 
 def results(model: ModelProto, feeds: Sequence[Feed], threads: int = 0) -> Results:

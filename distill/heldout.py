@@ -56,14 +56,15 @@ def batches(what: str, paths: Sequence[Path], limit: int = 96, batch: int = 12) 
 
 
 def score(what: str, run: Run, data: Sequence[Arrays]) -> dict[str, float]:
-    """Mean of ``loss`` (all terms summed) and of the validation's figures over ``data``."""
+    """Mean of ``loss`` (all terms summed), of its terms and of the validation's figures over ``data``."""
     sums: dict[str, list[float]] = {}
     for batch in data:
         out = tuple(torch.from_numpy(np.array(x, np.float32)) for x in run({"rgb": batch["rgb"]}))
         tensors = {k: torch.from_numpy(v) for k, v in batch.items()}
         result = out[0] if len(out) == 1 else out
         terms = train._loss(what, result, tensors)
-        worth = {"loss": torch.stack(list(terms.values())).sum(), **train._figures(what, result, tensors)}
+        total = torch.stack(list(terms.values())).sum()
+        worth = {"loss": total, **terms, **train._figures(what, result, tensors)}
         for name, value in worth.items():
             sums.setdefault(name, []).append(float(value))
     return {name: float(np.nanmean(v)) for name, v in sums.items()}

@@ -16,9 +16,10 @@ from ecg.files import write_npz
 from ecg.marks import PATCH_HEIGHT, PATCH_PX_PER_MM, PATCH_WIDTH, READ_KINDS, SPLIT_GAIN
 from ecg.page import U8
 from ecg.synth.printer import distractor_page, random_page
-from ecg.synth.truth import PrintedPage
+from ecg.synth.truth import MarkBox, PrintedPage
 
 OTHER = READ_KINDS.index("other")
+LONG_SPREAD = 0.2  # of a text's length
 Spot = tuple[int, float, float, float]  # kind, x mm, y mm, standard deviation of its place along x, mm
 
 
@@ -44,7 +45,7 @@ def spots(page: PrintedPage, rng: np.random.Generator) -> list[Spot]:
         x, y = (box.x0_mm + box.x1_mm) / 2, (box.y0_mm + box.y1_mm) / 2
         kind = f"{box.kind}:{box.text}"
         if kind in READ_KINDS:
-            out.append((READ_KINDS.index(kind), x, y, 0.5 if box.kind == "lead" else 1.2))
+            out.append((READ_KINDS.index(kind), x, y, _spread_mm(box)))
             if rng.random() < 0.25:  # beside it: not the name's place
                 far = rng.uniform(4, 9) * rng.choice([-1, 1])
                 out.append((OTHER, x, y + far, 0.3) if rng.random() < 0.5 else (OTHER, x + 1.4 * far, y, 0.3))
@@ -58,6 +59,11 @@ def spots(page: PrintedPage, rng: np.random.Generator) -> list[Spot]:
             if all(s[0] == OTHER or abs(at[0] - s[1]) > 6 or abs(at[1] - s[2]) > 3 for s in out):
                 out.append((OTHER, *at, 0.5))
     return out
+
+
+def _spread_mm(box: MarkBox) -> float:
+    """How far from its middle the finder sees something: a name at its place, a long text anywhere along it."""
+    return 0.5 if box.kind == "lead" else max(1.2, LONG_SPREAD * (box.x1_mm - box.x0_mm))
 
 
 def cut_patch(rgb: U8, px_per_mm: float, x_mm: float, y_mm: float, rng: np.random.Generator) -> U8:

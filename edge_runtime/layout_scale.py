@@ -24,7 +24,7 @@ WIDTH_MISREAD: Final = ((0.25, 0.375, 0.525, 0.675), (0.5, 0.45, 0.15, 0.005))
 MISREAD_PER_MM: Final = 0.07
 FAINT: Final = 0.3  # pulses seen less surely than this are no evidence
 # How high the finder sees a pulse of so many mm, the pen's width included, and how well (mm).
-PULSE_SEEN_MM: Final = {5.0: (5.6, 0.3), 10.0: (10.0, 0.35), 20.0: (19.5, 0.8)}
+PULSE_SEEN_MM: Final = {5.0: (5.05, 0.3), 10.0: (10.0, 0.35), 20.0: (19.9, 0.8)}
 FALSE_PER_MM: Final = 0.003  # likelihood of a height that no gain explains
 CROWDED_PER_MM: Final = 0.03  # and of a high pulse that its neighbours cut into pieces
 SPLIT_SURE: Final = 0.93  # of a text "10/5"
@@ -209,7 +209,8 @@ def _pulse_height(pulses: F64, gain: float, pitch_mm: float) -> float:
     peak = 1.0 / (np.pi * sigma * (1.0 + ((heights - usual) / sigma) ** 2))
     each = np.log(peak + (CROWDED_PER_MM if pitch_mm < gain else FALSE_PER_MM))
     most = 1.0 if pitch_mm < max(GAINS_MM_PER_MV) else 2.0
-    return float((each * _worth(scores)).sum() * min(1.0, most / len(heights)))
+    worth = _worth(scores)
+    return float((each * worth).sum() * min(1.0, most / worth.sum()))
 
 
 def _worth(scores: F64) -> F64:

@@ -22,6 +22,7 @@ from export.jobs import NetJob
 
 OPSET = 18
 EIGHT_BIT = ("ort", "trt")
+LADDER_FEEDS = 8
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def build_net(
         feeds = list(job.calibration())
         made = calibrate(plain, feeds, lambda m: _measured(job, m), job.limits, say=say)
         for kind in EIGHT_BIT:
-            ladder.climb(job, kind, made.models[kind], feeds[:2])
+            ladder.climb(job, kind, made.models[kind], feeds[:: max(1, len(feeds) // LADDER_FEEDS)])
         ladder.task(job, made.figures)
         chosen = {"samples": sum(len(next(iter(f.values()))) for f in feeds), **made.as_json()}
         say("  " + "; ".join(_line(job, kind, made.figures) for kind in EIGHT_BIT))

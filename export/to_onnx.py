@@ -103,8 +103,10 @@ def fine_job(source: JobSource) -> NetJob:
         multiple={"height": COARSEST_STRIDE, "width": COARSEST_STRIDE},
         calibration=_samples("fine", source), figures=_figures("fine", source, 1),
         limits=(Limit("loss", 0.04, False), Limit("phase_mm_median", 0.01, False),
+                # Pulses' sizes, log2: a gain of 5 mm/mV is told by them.
+                Limit("size", 0.002, False),
                 # At 0.3: the mark reader looks at places from 0.06 on.
-                Limit("recall", 0.06)),
+                Limit("recall", 0.02)),
     )  # fmt: skip
 
 
