@@ -127,10 +127,10 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     field = unwrap_grid(maps.grid, maps.paper)
     if field is not None:
         better = _corrected(pose, field)
-        if better is not None:
-            pose = better
-            maps = fine_maps(photo, pose.view, fine)
-            field = unwrap_grid(maps.grid, maps.paper) or field
+        again = None if better is None else fine_maps(photo, better.view, fine)
+        closer = None if again is None else unwrap_grid(again.grid, again.paper)
+        if better is not None and again is not None and closer is not None:  # else the first look was the better one
+            pose, maps, field = better, again, closer
     seen = _grid_seen(maps)
     if field is None:
         field = _plain_field(maps)

@@ -25,6 +25,10 @@ MISREAD_PER_MM: Final = 0.07
 FAINT: Final = 0.3  # pulses seen less surely than this are no evidence
 # How high the finder sees a pulse of so many mm, the pen's width included, and how well (mm).
 PULSE_SEEN_MM: Final = {5.0: (5.05, 0.3), 10.0: (10.0, 0.35), 20.0: (19.9, 0.8)}
+# How often the best pulse of a page is none, or is misread in height, by its score (130 best ones of rendered pages, flat
+# and photographed), and as what.
+HEIGHT_MISREAD: Final = ((0.35, 0.45, 0.6, 0.7, 0.75, 0.8, 0.9), (0.95, 0.8, 0.6, 0.4, 0.15, 0.02, 0.005))
+WRONG_PER_MM: Final = 0.05
 FALSE_PER_MM: Final = 0.003  # likelihood of a height that no gain explains
 CROWDED_PER_MM: Final = 0.03  # and of a high pulse that its neighbours cut into pieces
 SPLIT_SURE: Final = 0.93  # of a text "10/5"
@@ -33,6 +37,7 @@ PARTS_MM: Final = (90.0, 3.0)  # no further apart than this along and across the
 SAME_TEXT_MM: Final = (11.0, 2.0)  # marks this near along and across the line read one text
 # How often the best mark of a printed text misreads it, by its score.
 MISREAD: Final = ((0.3, 0.6, 0.8, 0.9, 0.95, 0.98), (0.66, 0.45, 0.25, 0.06, 0.01, 0.003))
+OWN_SHARE: Final = 0.5  # of the right pulses' scores that left ones reach where each side has its own
 _SPLIT: Final = SPLIT_GAIN.removeprefix("gain:").split("/")  # the limb leads' gain and the chest leads'
 ELSE_PER_MM: Final = 0.002  # likelihood of a width that no rule explains
 # Seconds on a page from its first column to its end, and how usual they are.
@@ -185,7 +190,11 @@ def _split_pulses(
     chest: list[tuple[float, float]] = []
     rows = np.where(np.isfinite(rows_mm), rows_mm, 1e6)
     middle = columns.x0_mm + spec.n_columns * columns.width_mm / 2
-    chest_right = bool(spec.rows) and all(row[-1] in CHEST_LEADS for row in spec.rows)
+    # Pulses right of the chest leads are theirs alone where others stand on the left.
+    left, right = (
+        sum(m.score for m in pulses if m.score > FAINT and (m.x_mm > middle) is side) for side in (False, True)
+    )
+    chest_right = bool(spec.rows) and all(row[-1] in CHEST_LEADS for row in spec.rows) and left > OWN_SHARE * right
     for m in pulses:
         row = int(np.abs(rows - (m.y_mm + m.height_mm / 2)).argmin())
         leads = spec.rows[row] if row < len(spec.rows) else spec.rhythm[row - len(spec.rows) :][:1]
@@ -207,6 +216,8 @@ def _pulse_height(pulses: F64, gain: float, pitch_mm: float) -> float:
     heights, scores = pulses.T
     usual, sigma = PULSE_SEEN_MM[gain]
     peak = 1.0 / (np.pi * sigma * (1.0 + ((heights - usual) / sigma) ** 2))
+    wrong = float(np.interp(scores.max(), *HEIGHT_MISREAD))
+    peak = (1.0 - wrong) * peak + wrong * WRONG_PER_MM
     each = np.log(peak + (CROWDED_PER_MM if pitch_mm < gain else FALSE_PER_MM))
     most = 1.0 if pitch_mm < max(GAINS_MM_PER_MV) else 2.0
     worth = _worth(scores)

@@ -29,6 +29,16 @@ def test_every_name_and_text_of_a_page_is_a_spot_at_its_place():
     assert any(s[0] == OTHER for s in found)
 
 
+def test_long_texts_are_cut_out_anywhere_along_them():
+    page, rng = _page(3, layout="3x4+1", speed_mm_per_s=50.0, gain_mm_per_mv=5.0)
+    texts = [b for b in page.marks if b.kind in ("speed", "gain")]
+    assert texts
+    spread = {s[:3]: s[3] for s in spots(page, rng)}
+    for box in texts:
+        at = READ_KINDS.index(f"{box.kind}:{box.text}"), (box.x0_mm + box.x1_mm) / 2, (box.y0_mm + box.y1_mm) / 2
+        assert spread[at] == pytest.approx(max(1.2, 0.2 * (box.x1_mm - box.x0_mm)))
+
+
 def test_a_patch_shows_what_lies_in_its_middle():
     rgb = np.full((400, 1600, 3), 230, np.uint8)
     rgb[195:205, 795:805] = 0  # 1 mm of ink at (100, 25) mm

@@ -23,11 +23,19 @@ def pulses(height: float, width: float = 5.1, rows: int = 4, pitch: float = 30.0
     return [Mark("pulse", 14.0, 40.0 + pitch * k - height / 2, 0.8, width, height) for k in range(rows)]
 
 
-@pytest.mark.parametrize(("height", "gain"), [(5.9, 5.0), (9.9, 10.0), (19.0, 20.0)])
-def test_pulses_are_seen_higher_by_the_pen(height, gain):
+@pytest.mark.parametrize(("height", "gain"), [(5.3, 5.0), (9.8, 10.0), (19.3, 20.0)])
+def test_pulses_tell_the_gain(height, gain):
     found = scale(*pulses(height))
     assert (found.gain_mm_per_mv, found.gain.how) == (gain, "pulse")
     assert found.gain.confidence > 0.9
+
+
+def test_an_edge_taken_for_a_pulse_takes_nothing_from_the_pulses():
+    """Four pulses of 5 mm in close rows, and what a wave's edge looks like: no fifth witness."""
+    close = pulses(5.1, pitch=18.0)
+    found = scale(*close, Mark("pulse", 13.0, 52.0, 0.32, 7.4, 10.0), pitch=18.0)
+    assert (found.gain_mm_per_mv, found.gain.how) == (5.0, "pulse")
+    assert found.gain.confidence == pytest.approx(scale(*close, pitch=18.0).gain.confidence, abs=0.1)
 
 
 def test_a_misread_part_of_a_text_does_not_count():
