@@ -126,11 +126,7 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     maps, pose = _best_size(photo, first, pose, fine)
     field = unwrap_grid(maps.grid, maps.paper)
     if field is not None:
-        better = _corrected(pose, field)
-        again = None if better is None else fine_maps(photo, better.view, fine)
-        closer = None if again is None else unwrap_grid(again.grid, again.paper)
-        if better is not None and again is not None and closer is not None:  # else the first look was the better one
-            pose, maps, field = better, again, closer
+        pose, maps, field = _second_look(photo, pose, maps, field, fine)
     seen = _grid_seen(maps)
     if field is None:
         field = _plain_field(maps)
@@ -148,6 +144,16 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
         advice = "neither ECG paper nor lead names are seen: fill the frame with the page, in even light"
         return Unreadable("finder", "not_an_ecg", advice)
     return Found(sheet, marks, _trace_map(maps, sheet, cells), pose, seen)
+
+
+def _second_look(photo: Photo, pose: Pose, maps: Maps, field: Field, fine: Engine) -> tuple[Pose, Maps, Field]:
+    """The page as its own grid says it lies; as it was first seen where that is good, or shows no grid."""
+    better = _corrected(pose, field)
+    if better is None:
+        return pose, maps, field
+    again = fine_maps(photo, better.view, fine)
+    closer = unwrap_grid(again.grid, again.paper)
+    return (pose, maps, field) if closer is None else (better, again, closer)
 
 
 def texts_beyond(photo: Photo, found: Found, fine: Engine, names: Engine) -> tuple[Mark, ...]:

@@ -50,6 +50,22 @@ def test_the_probe_leaves_a_good_pose_and_a_page_without_grid_alone(monkeypatch)
     assert _straightened(PHOTO, off, None) is off
 
 
+def test_a_second_look_that_shows_no_grid_changes_nothing(monkeypatch):
+    """Maps and lattice always belong to one view: the second one has another size."""
+    monkeypatch.setattr(finder, "fine_maps", true_maps)
+    off = pose(0.8, 0.0)
+    maps = true_maps(PHOTO, off.view, None)
+    field = finder.unwrap_grid(maps.grid, maps.paper)
+    assert field is not None
+    closer = finder._second_look(PHOTO, off, maps, field, None)
+    assert abs(closer[0].px_per_mm / PX_PER_MM - 1) < 0.01
+    assert closer[2].mm.shape[:2] == closer[1].paper.shape
+    assert closer[1].paper.shape != maps.paper.shape
+    monkeypatch.setattr(finder, "unwrap_grid", lambda grid, paper: None)
+    kept = finder._second_look(PHOTO, off, maps, field, None)
+    assert all(a is b for a, b in zip(kept, (off, maps, field), strict=True))
+
+
 def test_names_texts_and_pulses_count_once_a_kind_and_ends_not_at_all():
     marks = [Mark("lead:III", 0, 0, 0.6), Mark("lead:III", 9, 9, 0.5), Mark("pulse", 0, 0, 0.3), Mark("start", 0, 0, 1)]
     assert _told(tuple(marks)) == pytest.approx(0.9)

@@ -38,6 +38,22 @@ def test_an_edge_taken_for_a_pulse_takes_nothing_from_the_pulses():
     assert found.gain.confidence == pytest.approx(scale(*close, pitch=18.0).gain.confidence, abs=0.1)
 
 
+@pytest.mark.parametrize(("score", "gain"), [(0.62, 20.0), (0.95, 10.0)])
+def test_a_lone_pulse_seen_badly_gives_way_to_the_text(score, gain):
+    """Of pages whose best pulse is seen at .6 every second has none."""
+    lone = Mark("pulse", 14.0, 35.0, score, 5.1, 9.9)
+    assert scale(lone, Mark("gain:20", 100.0, 180.0, 0.97)).gain_mm_per_mv == gain
+
+
+def test_pulses_right_of_the_chest_leads_are_every_leads_where_none_stand_left():
+    right = [Mark("pulse", 276.0, 37.5 + 30.0 * k, 0.85, 5.0, 5.0) for k in range(4)]
+    edge = Mark("pulse", 13.0, 35.0, 0.44, 5.7, 10.0)
+    found = scale(*right, edge)
+    assert (found.gain_mm_per_mv, found.chest_gain_mm_per_mv) == (5.0, None)
+    both = scale(*pulses(10.0), *right[:3])
+    assert (both.gain_mm_per_mv, both.chest_gain_mm_per_mv) == (10.0, 5.0)
+
+
 def test_a_misread_part_of_a_text_does_not_count():
     text = [
         Mark("gain:20", 100.0, 180.0, 0.98),
