@@ -38,6 +38,9 @@ TOLD = 1.0  # names, texts and pulses, by score, that stand in for a grid
 OTHER_SIZES = (0.6, 1.65)
 TEXT_APART_MM = 5.0
 VIEW_MARGIN_MM = 10.0
+PAPER = 0.5  # probability of a thumbnail's cell
+SURELY_READ = 0.9  # of 189 texts read so surely on rendered pages none was misread
+BAND_OVERLAP_MM, LEAST_BAND_MM = 4.0, 4.0  # a text cut by the view's edge is seen whole; less paper than that has none
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,7 @@ class Pose:
     ecg_probability: float
     view: View
     around_px: NDArray[np.floating]  # (n, 2) photo px: corners of the thumbnail's cells that show an ECG
+    paper_px: NDArray[np.floating]  # (n, 2) photo px: the same of cells that show paper
     row_coherence: float = 0.0  # how alike they see the rows' direction, either way along them
     decided: str = "page"  # "names" where only the readable lead names told the way up
 
@@ -89,13 +93,18 @@ def find_pose(photo: Photo, coarse: Engine) -> Pose | Unreadable:
         return Unreadable("finder", "too_small",
                           f"the page shows at {lies.px_per_mm:.1f} px/mm, at least {MIN_PX_PER_MM} are needed: "
                           "move closer or use the original picture")  # fmt: skip
-    rows, columns = np.nonzero(weight)
-    edge = np.concatenate([np.stack([columns + dx, rows + dy], -1) for dx in (0, 1) for dy in (0, 1)])
-    points = edge * (COARSE_STRIDE / seen.factor)
-    height, width = photo.rgb.shape[:2]
-    points = np.clip(points, 0, [width, height])
+    points = _corners_px(photo, weight > 0, seen.factor)
+    paper = _corners_px(photo, (sigmoid(seen.maps[0]) > PAPER) | (weight > 0), seen.factor)
     view = _bounded(view_around(points, lies.px_per_mm, lies.angle_rad, VIEW_MARGIN_MM))
-    return Pose(lies.px_per_mm, lies.angle_rad, lies.coherence, seen.best, view, points, lies.row_coherence)
+    return Pose(lies.px_per_mm, lies.angle_rad, lies.coherence, seen.best, view, points, paper, lies.row_coherence)
+
+
+def _corners_px(photo: Photo, cells: NDArray[np.bool_], factor: float) -> NDArray[np.float64]:
+    """Photo px (n, 2) of the corners of the thumbnail's cells (32, 32) that are on."""
+    rows, columns = np.nonzero(cells)
+    edge = np.concatenate([np.stack([columns + dx, rows + dy], -1) for dx in (0, 1) for dy in (0, 1)])
+    height, width = photo.rgb.shape[:2]
+    return np.clip(edge * (COARSE_STRIDE / factor), 0, [width, height])
 
 
 def _bounded(view: View) -> View:
@@ -157,16 +166,38 @@ def _second_look(photo: Photo, pose: Pose, maps: Maps, field: Field, fine: Engin
 
 
 def texts_beyond(photo: Photo, found: Found, fine: Engine, names: Engine) -> tuple[Mark, ...]:
-    """Speeds and gains printed outside the view on the traces, in headers and footers: a look at the whole photo.
+    """Speeds and gains printed below the view on the traces or, where no speed surely is, above it.
 
     Their places are in mm of that look, good for how two texts lie to each other and no more.
     """
-    height, width = photo.rgb.shape[:2]
-    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], float)
-    view = _bounded(view_around(corners, found.pose.px_per_mm, found.pose.angle_rad, 0.0))
-    maps = fine_maps(photo, view, fine)
-    marks = read_marks(read_places(photo, maps, names), _plain_field(maps))
-    return tuple(m for m in marks if m.kind.startswith(("speed:", "gain:")))
+    told: list[Mark] = []
+    for band, y_mm in _bands_beyond(found.pose):
+        maps = fine_maps(photo, _bounded(band), fine)
+        marks = read_marks(read_places(photo, maps, names), _plain_field(maps))
+        told += [replace(m, y_mm=m.y_mm + y_mm) for m in marks if m.kind.startswith(("speed:", "gain:"))]
+        if any(m.kind.startswith("speed:") and m.score > SURELY_READ for m in told):
+            break
+    return tuple(told)
+
+
+def _bands_beyond(pose: Pose) -> list[tuple[View, float]]:
+    """Views of the paper below and above the pose's view, and how far down from the paper's edge they start, mm."""
+    paper = view_around(pose.paper_px, pose.px_per_mm, pose.angle_rad, 0.0)
+    seen = pose.view
+    sides = np.array([[0, 0], [seen.width, 0], [0, seen.height], [seen.width, seen.height]], float)
+    y = paper.from_photo(seen.to_photo(sides))[:, 1]
+    overlap = BAND_OVERLAP_MM * VIEW_PX_PER_MM
+    spans = (
+        (max(float(y.max()) - overlap, 0.0), float(paper.height)),
+        (0.0, min(float(y.min()) + overlap, paper.height)),
+    )
+    bands = []
+    for top, bottom in spans:
+        if bottom - top - overlap > LEAST_BAND_MM * VIEW_PX_PER_MM:
+            x_px, y_px = paper.to_photo(np.array([0.0, top]))
+            band = replace(paper, origin_x_px=float(x_px), origin_y_px=float(y_px), height=int(np.ceil(bottom - top)))
+            bands.append((band, top / VIEW_PX_PER_MM))
+    return bands
 
 
 def _straightened(photo: Photo, pose: Pose, fine: Engine) -> Pose:

@@ -13,12 +13,12 @@ import numpy as np
 from ecg.bundle import READER_NETS, ModelBundle, load_bundle
 from ecg.leads import einthoven_residual_mv
 from ecg.measurements import measure
-from ecg.page import BundleInfo, Decided, EcgSignal, Overrides, PageLayout, Photo, Reading, Sheet, Unreadable
+from ecg.page import BundleInfo, Decided, EcgSignal, Mark, Overrides, PageLayout, Photo, Reading, Sheet, Unreadable
 from edge_runtime.consistency import reconciled
 from edge_runtime.decoder import RowTrace, decode_rows
 from edge_runtime.engines import open_engine
 from edge_runtime.engines.base import Engine
-from edge_runtime.finder import Found, find, texts_beyond
+from edge_runtime.finder import SURELY_READ, Found, find, texts_beyond
 from edge_runtime.findings import FindingsHead, open_findings
 from edge_runtime.gate import gated
 from edge_runtime.gate_leads import contradictions
@@ -35,6 +35,7 @@ SHIPPED = Path(__file__).parent / "models"
 MARK_READER = "mark_reader"
 MIN_COVERAGE = 0.35  # of the printed samples; below, the trace was not followed
 MIN_CONFIDENCE = 0.30
+CONFIRMED = 0.95
 UNSURE = 0.99  # of paper speed or gain: look for texts beyond the traces; a 5 mm pulse alone leaves more doubt
 
 
@@ -107,7 +108,9 @@ class Reader:
         if isinstance(layout, Unreadable) or self._names is None or not _open_scale(layout):
             return layout
         more = texts_beyond(photo, found, self._fine, self._names)
-        return find_layout((*found.marks, *more), found.trace_map, overrides) if more else layout
+        if not more or _confirm(more, layout):
+            return layout
+        return find_layout((*found.marks, *more), found.trace_map, overrides)
 
     def _at_the_hearts_speed(
         self, photo: Photo, found: Found, reading: Reading, overrides: Overrides, timings: dict[str, float]
@@ -129,6 +132,14 @@ def _open_scale(layout: PageLayout) -> bool:
     return any(
         layout.decided[k].how == "default" or layout.decided[k].confidence < UNSURE for k in ("paper_speed", "gain")
     )
+
+
+def _confirm(texts: tuple[Mark, ...], layout: PageLayout) -> bool:
+    """Whether texts say just what the page was nearly sure of: no other layout would come of them."""
+    same = f"speed:{layout.paper_speed_mm_per_s:g}", f"gain:{layout.gain_mm_per_mv:g}"
+    sure = [m.kind for m in texts if m.score > SURELY_READ]
+    nearly = all(layout.decided[k].confidence > CONFIRMED for k in ("paper_speed", "gain"))
+    return nearly and bool(sure) and all(kind in same for kind in sure)
 
 
 def _turned(layout: PageLayout, found: Found) -> PageLayout:

@@ -1,5 +1,7 @@
 """The finder's geometry with a fine net that knows the truth: the probe, and what stands in for a grid."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from ecg.geometry import View, view_around
 from ecg.marks import FINE_STRIDE, MARK_KINDS
 from ecg.page import Mark, Photo
 from edge_runtime import finder
-from edge_runtime.finder import Maps, Pose, _straightened, _told
+from edge_runtime.finder import Found, Maps, Pose, _straightened, _told, texts_beyond
 from edge_runtime.lattice import RAD_PER_MM
 
 PX_PER_MM, TURN = 8.0, np.radians(13.0)
@@ -27,7 +29,7 @@ def true_maps(photo: Photo, view: View, fine: object, seen: float = 1.0) -> Maps
 
 def pose(off_scale: float, off_turn: float) -> Pose:
     px_per_mm, angle = PX_PER_MM * off_scale, TURN + off_turn
-    return Pose(px_per_mm, angle, 0.9, 0.9, view_around(CORNERS, px_per_mm, angle, 10.0), CORNERS)
+    return Pose(px_per_mm, angle, 0.9, 0.9, view_around(CORNERS, px_per_mm, angle, 10.0), CORNERS, CORNERS)
 
 
 @pytest.mark.parametrize(("off_scale", "off_turn"), [(1.0, 0.2), (0.9, -0.25), (1.12, 0.05), (1.3, 0.3)])
@@ -64,6 +66,34 @@ def test_a_second_look_that_shows_no_grid_changes_nothing(monkeypatch):
     monkeypatch.setattr(finder, "unwrap_grid", lambda grid, paper: None)
     kept = finder._second_look(PHOTO, off, maps, field, None)
     assert all(a is b for a, b in zip(kept, (off, maps, field), strict=True))
+
+
+def test_texts_are_looked_for_below_the_view_and_then_above_it(monkeypatch):
+    """A page of 340 x 290 mm, its traces in the middle 130 mm: the bands hold the rest, and nothing twice but 4 mm."""
+    seen = pose(1.0, 0.0)
+    turn = View(0.0, 0.0, PX_PER_MM / 4, TURN, 1, 1)
+    edge = turn.from_photo(seen.view.to_photo(np.array([[0.0, 0.0], [seen.view.width, seen.view.height]])))
+    paper = turn.to_photo(np.array([[edge[0, 0], edge[0, 1] - 200], [edge[1, 0], edge[1, 1] + 120]]))
+    (below, down_mm), (above, top_mm) = finder._bands_beyond(replace(seen, paper_px=paper))
+    assert below.height == pytest.approx(120 + 16, abs=2)
+    assert above.height == pytest.approx(200 + 16, abs=2)
+    assert top_mm == 0
+    assert down_mm == pytest.approx((200 + seen.view.height - 16) / 4, abs=0.5)
+    assert below.from_photo(paper[1:])[0] == pytest.approx([below.width, below.height], abs=2)
+    assert finder._bands_beyond(seen) == []
+
+    looked = []
+    monkeypatch.setattr(
+        finder, "fine_maps", lambda photo, view, fine: looked.append(view) or true_maps(photo, view, None)
+    )
+    monkeypatch.setattr(finder, "read_places", lambda *a: None)
+    monkeypatch.setattr(finder, "read_marks", lambda *a: (Mark("speed:50", 5.0, 3.0, score), Mark("lead:I", 0, 0, 1)))
+    found = Found(None, (), None, replace(seen, paper_px=paper), 1.0)
+    score = 0.95
+    assert texts_beyond(PHOTO, found, None, None) == (Mark("speed:50", 5.0, 3.0 + down_mm, 0.95),)
+    score = 0.5
+    assert len(texts_beyond(PHOTO, found, None, None)) == 2
+    assert len(looked) == 3
 
 
 def test_names_texts_and_pulses_count_once_a_kind_and_ends_not_at_all():
