@@ -139,7 +139,7 @@ def _confirm(texts: tuple[Mark, ...], layout: PageLayout) -> bool:
     same = f"speed:{layout.paper_speed_mm_per_s:g}", f"gain:{layout.gain_mm_per_mv:g}"
     sure = [m.kind for m in texts if m.score > SURELY_READ]
     nearly = all(layout.decided[k].confidence > CONFIRMED for k in ("paper_speed", "gain"))
-    return nearly and bool(sure) and all(kind in same for kind in sure)
+    return nearly and layout.chest_gain_mm_per_mv is None and bool(sure) and all(kind in same for kind in sure)
 
 
 def _turned(layout: PageLayout, found: Found) -> PageLayout:
