@@ -48,7 +48,7 @@ class Calibration:
     def as_json(self) -> dict[str, Any]:
         """What bundle.json keeps."""
         rounded = {k: {n: round(v, 5) for n, v in f.items()} for k, f in self.figures.items()}
-        return {"method": dict(self.method), "float_nodes": list(self.keep_float), "figures": rounded,
+        return {"method": self.method, "float_nodes": list(self.keep_float), "figures": rounded,
                 "node_sqnr_db": self.node_sqnr_db}  # fmt: skip
 
 
@@ -70,14 +70,15 @@ def calibrate(
     """
     seen = _histograms(model, feeds)
     figures = {"fp32": measure(model)}
+    reached = {m: _ranges(seen, m) for m in methods}
     method: dict[str, str] = {}
     for kind, scheme in SCHEMES.items():
-        tried = {m: measure(quantise(model, _ranges(seen, m), scheme)) for m in methods}
+        tried = {m: measure(quantise(model, reached[m], scheme)) for m in methods}
         method[kind] = _least_costly(tried, figures["fp32"], allowed)
         figures[kind] = tried[method[kind]]
         losses = ", ".join(f"{m} {f['loss']:.4f}" for m, f in tried.items())
         say(f"  {kind}: loss {losses} (float {figures['fp32']['loss']:.4f}): {method[kind]}")
-    ranges = {kind: _ranges(seen, m) for kind, m in method.items()}
+    ranges = {kind: reached[m] for kind, m in method.items()}
     nodes = node_sqnr_db(model, ranges["ort"], feeds[:: max(1, len(feeds) // SENSITIVITY_FEEDS)][:SENSITIVITY_FEEDS])
     keep = below(nodes, MIN_NODE_SQNR_DB)[:MOST_FLOAT]
     while True:

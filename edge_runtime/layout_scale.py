@@ -190,17 +190,16 @@ def _split_pulses(
     chest: list[tuple[float, float]] = []
     rows = np.where(np.isfinite(rows_mm), rows_mm, 1e6)
     middle = columns.x0_mm + spec.n_columns * columns.width_mm / 2
+    seen = [m for m in pulses if m.height_mm > 0 and m.score > FAINT]
     # Pulses right of the chest leads are theirs alone where others stand on the left.
-    left, right = (
-        sum(m.score for m in pulses if m.score > FAINT and (m.x_mm > middle) == side) for side in (False, True)
-    )
+    left = sum(m.score for m in seen if m.x_mm <= middle)
+    right = sum(m.score for m in seen if m.x_mm > middle)
     chest_right = bool(spec.rows) and all(row[-1] in CHEST_LEADS for row in spec.rows) and left > OWN_SHARE * right
-    for m in pulses:
+    for m in seen:
         row = int(np.abs(rows - (m.y_mm + m.height_mm / 2)).argmin())
         leads = spec.rows[row] if row < len(spec.rows) else spec.rhythm[row - len(spec.rows) :][:1]
         here = all(lead in CHEST_LEADS for lead in leads) or (chest_right and len(leads) > 1 and m.x_mm > middle)
-        if m.height_mm > 0 and m.score > FAINT:
-            (chest if here else limb).append((m.height_mm, m.score))
+        (chest if here else limb).append((m.height_mm, m.score))
     if not limb:
         limb, chest = chest, []
     return np.array(limb).reshape(-1, 2), np.array(chest).reshape(-1, 2)

@@ -35,7 +35,7 @@ SHIPPED = Path(__file__).parent / "models"
 MARK_READER = "mark_reader"
 MIN_COVERAGE = 0.35  # of the printed samples; below, the trace was not followed
 MIN_CONFIDENCE = 0.30
-CONFIRMED = 0.95
+CONFIRMED = 0.95  # of both: texts that say the same change nothing
 UNSURE = 0.99  # of paper speed or gain: look for texts beyond the traces; a 5 mm pulse alone leaves more doubt
 
 

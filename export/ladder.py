@@ -34,16 +34,14 @@ def climb(job: NetJob, kind: str, model: ModelProto, pictures: Sequence[Feed] = 
     if kind == "trt":
         signed_graph(job, model)
     run = session(model)
-    seen = []
-    for feed in (job.example, other_sizes(job), *pictures):
-        want, got = torch_results(job, feed), run.run(None, fed(run, feed))
+    made_up = (job.example, other_sizes(job))
+    pairs = [(torch_results(job, feed), run.run(None, fed(run, feed))) for feed in (*made_up, *pictures)]
+    for want, got in pairs:
         shapes(job, kind, want, got)
         if kind == "onnx":
             close_values(job, want, got)
-        elif any(feed is p for p in pictures):
-            seen.append((want, got))
-    if seen:
-        loud_values(job, kind, *zip(*seen, strict=True))
+    if kind != "onnx" and pictures:
+        loud_values(job, kind, *zip(*pairs[len(made_up) :], strict=True))
 
 
 def names(job: NetJob, kind: str, model: ModelProto) -> None:
