@@ -23,6 +23,7 @@ from edge_runtime.findings import FindingsHead, open_findings
 from edge_runtime.gate import gated
 from edge_runtime.gate_leads import contradictions
 from edge_runtime.layout import find_layout
+from edge_runtime.layout_ends import with_seen_ends
 from edge_runtime.layout_evidence import find_ink
 from edge_runtime.layout_gaps import with_seen_gaps
 from edge_runtime.refine import refined
@@ -91,7 +92,7 @@ class Reader:
         placed = relabelled(_turned(matched, found), overrides.lead_names)
         ink = find_ink(found.trace_map)
         rows = _timed(timings, "decoder", lambda: decode_rows(photo, sheet, placed, self._decoder, ink))
-        rows, layout = with_seen_gaps(rows, placed)
+        rows, layout = with_seen_ends(*with_seen_gaps(rows, placed))
         assembled = assemble(rows, layout)
         signal = _timed(timings, "signals", lambda: reconciled(assembled))
         quality = {**_quality(found, rows, layout, signal), **contradictions(rows, layout, assembled)}

@@ -38,6 +38,7 @@ class Style:
     pulse_mm: float = 5.0
     text: bool = False
     start_sigma: float = 0.3
+    astray: tuple[str, float] = ("", 0.0)  # a lead whose trace runs this far below its row, mm
     window_mm: tuple[float, float, float, float] | None = None  # x0, y0, x1, y1 of what the photo shows, from the trace
 
 
@@ -78,6 +79,7 @@ def simulate(spec: LayoutSpec, rng: np.random.Generator, style: Style = Style())
     ink = []
     for lead, row, col, span in spec.cells():
         x0, y0 = origin[0] + col * width, origin[1] + row * pitch + rng.normal(0, wander)
+        y0 += style.astray[1] if lead == style.astray[0] else 0.0
         x = np.arange(0, span * width, 0.1)
         t = x / style.speed
         y = y0 - style.gain * beat_mv(lead, t + col * width / style.speed, rr, seed) * (0.5 if pitch < 18 else 1)
@@ -279,6 +281,15 @@ def test_parts_of_a_page(name, window, leads):
             assert page.x0 + window[0] - 1.5 < s.x0_mm
             assert s.x1_mm < page.x0 + window[2] + 1.5
     assert right >= 3
+
+
+def test_a_trace_that_has_wandered_off_its_row_is_not_lost():
+    for seed in range(4):
+        page = simulate(LAYOUTS["3x4+1"], np.random.default_rng([11, seed]), Style(drop=0, astray=("V5", 15.5)))
+        found = read(page)
+        assert found.name == "3x4+1"
+        (true,), (strip,) = ([s for s in layout.strips if s.lead == "V5"] for layout in (page, found))
+        assert strip.baseline_mm == pytest.approx(true.baseline_mm, abs=2)
 
 
 def test_rows_cut_off_keep_their_names():
