@@ -8,6 +8,7 @@ stands where it wants its lines.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,6 +78,11 @@ def _field(marks: Points) -> _Field:
     at = np.rint((marks.x - left) / STEP_MM).astype(np.int64)
     scores = np.bincount(at, marks.score, int(at.max()) + len(_KERNEL) // 2 + 1)
     return _Field(left, ALIKE * np.log1p(MARK_WORTH * np.convolve(scores, _KERNEL, mode="same")))
+
+
+def is_one_of(width_mm: float, widths_mm: Iterable[float]) -> bool:
+    """Whether a width is one of ``widths_mm`` as far as the lattice can be trusted."""
+    return any(abs(width_mm / w - 1) < METRIC_TRUST for w in widths_mm)
 
 
 def fit_lines(

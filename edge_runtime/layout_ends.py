@@ -13,7 +13,7 @@ import numpy as np
 
 from ecg.page import PageLayout
 from edge_runtime.decoder import RowTrace
-from edge_runtime.layout_columns import METRIC_TRUST, USUAL_MM
+from edge_runtime.layout_columns import USUAL_MM, is_one_of
 
 PRESENT: Final = 0.5
 REACH_MM: Final = 2.0  # a trace that runs on for longer is another one
@@ -26,7 +26,7 @@ def with_seen_ends(rows: tuple[RowTrace, ...], layout: PageLayout) -> tuple[tupl
     """Rows and layout with all ends moved to the right, where rows of one column and of no usual width run on."""
     strips = layout.strips
     width = max(s.x1_mm - s.x0_mm for s in strips)
-    if any(len(r.strips) != 1 for r in rows) or any(abs(width / w - 1) < METRIC_TRUST for w in USUAL_MM):
+    if any(len(r.strips) != 1 for r in rows) or is_one_of(width, USUAL_MM):
         return rows, layout
     end = max(s.x1_mm for s in strips)
     seen = np.array([_runs_on_mm(r, end) for r in rows if r.strips[0].x1_mm == end])

@@ -9,7 +9,7 @@ import numpy as np
 
 from ecg.page import LeadStrip
 from edge_runtime.layout_board import nearest
-from edge_runtime.layout_columns import METRIC_TRUST, STANDARD_MM, fit_lines
+from edge_runtime.layout_columns import STANDARD_MM, fit_lines, is_one_of
 from edge_runtime.layout_evidence import (
     F64,
     I64,
@@ -32,7 +32,7 @@ MIN_COVER: Final = 0.15
 ASTRAY_COVER: Final = 0.5  # of a cell whose trace runs far from its row: neighbours' waves cover less
 CLEAR_MM: Final = 4.0  # of the neighbours' own traces
 
-
+Cells = dict[tuple[int, int], tuple[str, float, float]]  # (row, column): lead, start and end mm
 Levels = dict[tuple[int, int], tuple[float, float]]  # (row, column): cover, baseline mm
 
 
@@ -88,11 +88,7 @@ def _blank(ink: Ink, rows: F64, x0: float, width: float, n_cols: int) -> float:
                 first = int(before[:3].argmin()) if not before[:3].all() else reach
                 # Ink reaches half a cell into both of a blank's neighbours.
                 runs.append((int(before[first:].argmax()) + 1) * ink.cell_mm if first < 2 else 0.0)
-    if (
-        len(runs) < 3
-        or np.mean(np.array(runs) > 0) < 0.7
-        or min(abs(width / w - 1) for w in STANDARD_MM) < METRIC_TRUST
-    ):
+    if len(runs) < 3 or np.mean(np.array(runs) > 0) < 0.7 or is_one_of(width, STANDARD_MM):
         return 0.0
     blank = float(np.median(runs))
     gap = min((width - w for w in STANDARD_MM), key=lambda g: abs(g - blank))
@@ -170,38 +166,42 @@ def make_strips(match: Match, columns: Columns, ink: Ink, speed_mm_per_s: float)
     """A strip for every cell that shows ink; gain 10, to be replaced. Spans end where the paper or the photo does."""
     strips: list[LeadStrip] = []
     sure = dict(zip(range(len(match.spec.rows), match.spec.n_rows), match.rhythm_confidence, strict=False))
-    cells = {(row, col): (lead, *_cell_span(match, columns, ink, row, col, span))
-             for lead, row, col, span in match.spec.cells() if lead and np.isfinite(match.rows_mm[row])}  # fmt: skip
-    levels = _levels(match, ink, {at: (a, b) for at, (_, a, b) in cells.items() if b - a >= _least(columns)})
-    for (row, col), (cover, baseline) in levels.items():
-        lead, a, b = cells[row, col]
+    cells = _cells(match, columns, ink)
+    levels = _levels(match, ink, cells)
+    for (row, col), (lead, a, b) in cells.items():
+        if (row, col) not in levels:
+            continue
+        cover, baseline = levels[row, col]
         start_s = max(a - columns.x0_mm - col * columns.gap_mm, 0.0) / speed_mm_per_s
         trust = match.confidence * sure.get(row, 1.0) * min(1.0, 0.3 + cover)
         strips.append(LeadStrip(lead, row, a, b, baseline, start_s, 10.0, round(trust, 3)))
     return strips
 
 
-def _least(columns: Columns) -> float:
-    return max(MIN_STRIP_MM, 0.08 * columns.width_mm)
+def _cells(match: Match, columns: Columns, ink: Ink) -> Cells:
+    """The layout's cells of which the photo shows enough."""
+    cells: Cells = {}
+    for lead, row, col, span in match.spec.cells():
+        if not lead or not np.isfinite(match.rows_mm[row]):
+            continue
+        x0 = columns.x0_mm + col * columns.width_mm
+        last = col + span == match.spec.n_columns
+        through = row < len(match.spec.rows) or not columns.gap_mm
+        x1 = columns.x_end_mm if last and through else x0 + _free_width(match, row, col, columns)
+        a, b = _seen_span(ink, match.rows_mm[row], x0, x1)
+        if b - a >= max(MIN_STRIP_MM, 0.08 * columns.width_mm):
+            cells[row, col] = lead, a, b
+    return cells
 
 
-def _cell_span(match: Match, columns: Columns, ink: Ink, row: int, col: int, span: int) -> tuple[float, float]:
-    """Where a cell of the layout starts and ends, as far as the photo shows it."""
-    x0 = columns.x0_mm + col * columns.width_mm
-    last = col + span == match.spec.n_columns
-    through = row < len(match.spec.rows) or not columns.gap_mm
-    x1 = columns.x_end_mm if last and through else x0 + _free_width(match, row, col, columns)
-    return _seen_span(ink, match.rows_mm[row], x0, x1)
-
-
-def _levels(match: Match, ink: Ink, spans: dict[tuple[int, int], tuple[float, float]]) -> Levels:
-    """Cover and baseline of each cell (row, column) that shows ink: beside its row, or, where a trace has wandered off
+def _levels(match: Match, ink: Ink, cells: Cells) -> Levels:
+    """Cover and baseline of each cell that shows ink: beside its row, or, where a trace has wandered off
     it, anywhere between the traces above and below."""
     rows = np.array(match.rows_mm)
     known = np.sort(rows[np.isfinite(rows)])
     low, high = row_windows(known)
     found: Levels = {}
-    for (row, col), (a, b) in spans.items():
+    for (row, col), (_, a, b) in cells.items():
         i = int(np.searchsorted(known, rows[row]))
         found[row, col] = _level(ink, a, b, float(low[i]), float(high[i]), float(rows[row]))
     seen = {at: level for at, level in found.items() if level[0] >= MIN_COVER}
@@ -209,11 +209,11 @@ def _levels(match: Match, ink: Ink, spans: dict[tuple[int, int], tuple[float, fl
         above = seen.get((row - 1, col))
         below = seen.get((row + 1, col), seen.get((row + 1, 0)) if row + 1 >= len(match.spec.rows) else None)
         if above is not None and below is not None:
-            between = above[1] + CLEAR_MM, below[1] - CLEAR_MM
-            level = _level(ink, *spans[row, col], *between, float(rows[row]))
+            _, a, b = cells[row, col]
+            level = _level(ink, a, b, above[1] + CLEAR_MM, below[1] - CLEAR_MM, float(rows[row]))
             if level[0] >= ASTRAY_COVER:
                 seen[row, col] = level
-    return {at: seen[at] for at in found if at in seen}
+    return seen
 
 
 def _free_width(match: Match, row: int, col: int, columns: Columns) -> float:
