@@ -50,7 +50,8 @@ def distill(
     threads: Annotated[int, typer.Option()] = 1,
     lr: Annotated[float, typer.Option(help="Finder and decoder: the highest learning rate.")] = 2e-3,
     begin: Annotated[
-        Path | None, typer.Option(help="Finder and decoder: a checkpoint whose weights a new run begins with.")
+        Path | None,
+        typer.Option(help="Finder and decoder: a checkpoint or bundle whose weights a new run begins with."),
     ] = None,
     pages: Annotated[Path, typer.Option(help="encoder: a teacher's pool of rendered pages.")] = Path("runs/pages"),
     targets: Annotated[Path, typer.Option(help="encoder: what ecgscan-teacher embed wrote.")] = Path(
@@ -113,6 +114,9 @@ def render(
     lone: Annotated[float, typer.Option(help="Share of pages of a single row.")] = 0.0,
     prints: Annotated[float, typer.Option(help="Share of pages as printed, without a camera.")] = 0.0,
     no_ecg: Annotated[float, typer.Option(help="Share of photographs that show no ECG.")] = 0.06,
+    reader: Annotated[
+        Path | None, typer.Option(help="Bundle whose decoder reads pages first: strips show where the other rows run.")
+    ] = None,
     workers: Annotated[int, typer.Option()] = 1,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
@@ -123,7 +127,7 @@ def render(
     config = RenderConfig(out, shards, first, data=tuple(data or ()), fonts=tuple(fonts or ()), workers=workers,
                           seed=seed, long_side_px=long_side_px, strips_per_photo=strips,
                           fine_per_photo=crops, unusual_share=unusual, no_ecg_share=no_ecg, crowded_share=crowded,
-                          lone_share=lone, print_share=prints)  # fmt: skip
+                          lone_share=lone, print_share=prints, reader=reader)  # fmt: skip
     _told(lambda: run(config))
 
 

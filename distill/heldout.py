@@ -27,7 +27,7 @@ def shard_paths(shards: Path) -> tuple[list[Path], list[Path]]:
 
 
 def spread_inputs(what: str, paths: Sequence[Path], count: int, batch: int = 1) -> list[Arrays]:
-    """``count`` inputs ``rgb`` (batch, 3, H, W) uint8, evenly out of evenly spread shards: every condition is met."""
+    """``count`` inputs ``rgb`` (batch, channels, H, W) uint8, evenly out of spread shards: every condition is met."""
     n_shards = min(len(paths), max(1, count // 3))
     picked = [paths[k] for k in np.linspace(0, len(paths) - 1, n_shards).astype(int)]
     images = []
@@ -35,7 +35,8 @@ def spread_inputs(what: str, paths: Sequence[Path], count: int, batch: int = 1) 
         shard = Shard(path, (what,))
         n = shard.count(what)
         take = count * (k + 1) // n_shards - count * k // n_shards if n else 0
-        images += [getattr(shard, what)(int(i)).rgb.transpose(2, 0, 1) for i in np.linspace(0, n - 1, take)]
+        some = [getattr(shard, what)(int(i)) for i in np.linspace(0, n - 1, take)]
+        images += [image for s in some for image in train._collate(what, [s])["rgb"]]
     if not images:
         raise InputError(f"{paths[0].parent}: none of its shards holds samples for {what}; render with --crops and "
                          "--strips of 1 or more")  # fmt: skip

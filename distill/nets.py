@@ -15,6 +15,7 @@ from ecg.marks import (
     PATCH_WIDTH,
     PLACE_CHANNELS,
     READ_KINDS,
+    STRIP_CHANNELS,
 )
 
 
@@ -41,6 +42,11 @@ class Residual(nn.Module):
         return F.relu(x + self.body(x))
 
 
+def as_seen(rgb: Tensor) -> Tensor:
+    """Pixels 0..255 to about unit variance."""
+    return rgb * (1 / 64.0) - 2.0
+
+
 class PageContext(nn.Module):
     """Adds to every place what the whole page shows: the mean over the page through a small perceptron."""
 
@@ -58,17 +64,18 @@ class PageContext(nn.Module):
 class Encoder(nn.Module):
     """Halves the size at each width; returns the features of every level, finest first."""
 
-    def __init__(self, widths: tuple[int, ...], depth: tuple[int, ...], strides: tuple[tuple[int, int], ...]) -> None:
+    def __init__(
+        self, widths: tuple[int, ...], depth: tuple[int, ...], strides: tuple[tuple[int, int], ...], channels: int = 3
+    ) -> None:
         super().__init__()
-        levels, c_in = [], 3
+        levels, c_in = [], channels
         for width, n, stride in zip(widths, depth, strides, strict=True):
             levels.append(nn.Sequential(conv(c_in, width, stride), *(Residual(width) for _ in range(n))))
             c_in = width
         self.levels = nn.ModuleList(levels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """rgb (B, 3, H, W) in 0..255 to features."""
-        x = x * (1 / 64.0) - 2.0  # about unit variance
+        """rgb (B, 3, H, W) in 0..255, and what else there is to see, to features."""
         features = []
         for level in self.levels:
             x = level(x)
@@ -118,7 +125,7 @@ class FinderCoarse(nn.Module):
 
     def forward(self, rgb: Tensor) -> Tensor:
         """See the class."""
-        f = self.encoder(rgb)
+        f = self.encoder(as_seen(rgb))
         f[-1] = self.context(f[-1])
         return self.head(self.decode(f))
 
@@ -142,7 +149,7 @@ class FinderFine(nn.Module):
 
     def forward(self, rgb: Tensor) -> tuple[Tensor, ...]:
         """See the class; (B, 4, h, w), (B, 2, h, w), (B, kinds, h, w), (B, 6, h, w)."""
-        return torch.split(self.head(self.refine(self.decode(self.encoder(rgb)))), self.sizes, dim=1)
+        return torch.split(self.head(self.refine(self.decode(self.encoder(as_seen(rgb))))), self.sizes, dim=1)
 
 
 class MarkReader(nn.Module):
@@ -160,18 +167,20 @@ class MarkReader(nn.Module):
 
     def forward(self, patch: Tensor) -> Tensor:
         """See the class; grey values 0..255."""
-        return self.head(self.body(patch * (1 / 64.0) - 2.0).flatten(1))
+        return self.head(self.body(as_seen(patch)).flatten(1))
 
 
 class StripDecoder(nn.Module):
-    """Strip (B, 3, 224, W) to height logits (B, 112, W), a distribution a column, and presence logits (B, W)."""
+    """Strip (B, 4, 224, W) to height logits (B, 112, W), a distribution a column, and presence logits (B, W).
+
+    The fourth channel shows where other rows' traces were read to run; 0 everywhere: not known."""
 
     outputs = ("height", "presence")
 
     def __init__(self, widths: tuple[int, ...] = (20, 40, 64, 96, 128)) -> None:
         super().__init__()
         strides = (TWO,) * len(widths)
-        self.encoder = Encoder(widths, (0, 1, 1, 1, 2), strides)
+        self.encoder = Encoder(widths, (0, 1, 1, 1, 2), strides, len(STRIP_CHANNELS))
         self.context = PageContext(widths[-1])
         # Where traces cross, half a millimetre decides whose stroke is whose: room to think at the finest levels.
         self.decode = Decode(widths, strides, to=0, refined=(0, 1))
@@ -179,9 +188,10 @@ class StripDecoder(nn.Module):
         self.height = nn.Conv2d(widths[0], 2, 1)
         self.presence = nn.Conv1d(widths[0] + widths[2], 2, 3, padding=1)
 
-    def forward(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, strip: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
-        f = self.encoder(rgb)
+        rgb, others = strip.split([3, len(STRIP_CHANNELS) - 3], dim=1)
+        f = self.encoder(torch.cat([as_seen(rgb), others * (1 / 128.0)], dim=1))
         f[-1] = self.context(f[-1])
         x = self.decode(f)
         pair = self.height(x)  # (B, 2, 112, W / 2)

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from distill.first_reading import decoder_of
 from distill.samples import coarse_sample, fine_samples, strip_samples
 from distill.shards import PhotoSamples, write_shard
 from ecg.layouts import LAYOUTS
@@ -54,6 +55,7 @@ class RenderConfig:
     crowded_share: float = 0.0  # pages printed on purpose so that tall waves run through other rows
     lone_share: float = 0.0  # pages of a single row: small ones that fill the photograph as large ones do
     print_share: float = 0.0  # pages taken as they leave the printer, without a camera
+    reader: Path | None = None  # bundle whose decoder reads pages first: strips show where it saw the other rows
 
 
 def training_records(specs: Sequence[str]) -> list[EcgRecord]:
@@ -127,7 +129,7 @@ def photo_samples(shot: Photograph, config: RenderConfig, rng: np.random.Generat
     return PhotoSamples(
         coarse_sample(shot),
         fine_samples(shot, rng, config.fine_per_photo),
-        strip_samples(shot, rng, config.strips_per_photo),
+        strip_samples(shot, rng, config.strips_per_photo, decoder_of(config.reader) if config.reader else None),
         shot.condition,
     )
 

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.first_reading import first_reading
+from distill.levels import level_mm
 from ecg.geometry import StripWindow, View, letterbox, photo_xy, render_view, sample_photo, strip_xy
 from ecg.leads import is_limb
 from ecg.marks import (
@@ -28,9 +30,11 @@ from ecg.marks import (
     STRIP_TALLER,
     strip_half_height_mm,
 )
-from ecg.page import F32, U8, Sheet
+from ecg.other_rows import ReadTrace, drawn
+from ecg.page import F32, U8, PageLayout, Sheet
 from ecg.synth.shake import shaken_sheet
 from ecg.synth.truth import F64, Photograph, PrintedPage, TraceTruth
+from edge_runtime.engines.base import Engine
 
 CROP_PX = 384
 CROP_CELLS = CROP_PX // FINE_STRIDE
@@ -64,10 +68,12 @@ class FineSample:
 
 @dataclass(frozen=True, eq=False)
 class StripSample:
-    """rgb (224, 512, 3); row (512,) fractional row of the trace, NaN where there is none."""
+    """rgb (224, 512, 3); row (512,) fractional row of the trace, NaN where there is none; others (224, 512): where a
+    first reading saw the other rows run (``ecg.other_rows``), 0 where none is known."""
 
     rgb: U8
     row: F32
+    others: U8
 
 
 def coarse_sample(shot: Photograph) -> CoarseSample:
@@ -232,35 +238,30 @@ def page_marks(page: PrintedPage) -> list[tuple[str, float, float, float, float]
     return out
 
 
-def strip_samples(shot: Photograph, rng: np.random.Generator, n: int) -> list[StripSample]:
-    """Stretches of random rows, cut out along a lattice as wrong as the runtime's may be."""
+def strip_samples(
+    shot: Photograph, rng: np.random.Generator, n: int, reader: Engine | None = None
+) -> list[StripSample]:  # fmt: skip
+    """Stretches of random rows, cut out along a lattice as wrong as the runtime's may be.
+
+    ``reader``: a decoder that reads the page first; strips then show where it saw the other rows run.
+    """
     if shot.page is None or shot.sheet is None or not shot.page.traces:
         return []
     rows = sorted({t.strip.row for t in shot.page.traces})
-    out = []
-    for _ in range(n):
-        sample = _strip_sample(shot, int(rng.choice(rows)), rng)
-        if sample is not None:
-            out.append(sample)
-    return out
+    sheet = shaken_sheet(shot.sheet, rng, LATTICE_ERROR_MM)
+    read = {} if reader is None else first_reading(shot, sheet, reader, rng)
+    samples = (_strip_sample(shot, sheet, int(rng.choice(rows)), read, rng) for _ in range(n))
+    return [s for s in samples if s is not None]
 
 
-def _strip_sample(shot: Photograph, row: int, rng: np.random.Generator) -> StripSample | None:
-    if shot.page is None or shot.sheet is None:
-        return None
+def _strip_sample(
+    shot: Photograph, sheet: Sheet, row: int, read: dict[int, ReadTrace], rng: np.random.Generator
+) -> StripSample | None:
+    assert shot.page is not None
     traces = [t for t in shot.page.traces if t.strip.row == row and len(t.x_mm) > 1]
     if not traces:
         return None
-    layout, strip = shot.page.layout, traces[0].strip
-    gain = layout.gain_mm_per_mv if is_limb(strip.lead) else strip.gain_mm_per_mv
-    per_mm = STRIP_PX_PER_MM_X[layout.paper_speed_mm_per_s] * rng.uniform(0.94, 1.06)
-    x_first, x_last = min(t.x_mm[0] for t in traces), max(t.x_mm[-1] for t in traces)
-    length = STRIP_COLUMNS / per_mm
-    start = rng.uniform(x_first - 14, max(x_last + 8 - length, x_first - 13))
-    centre = float(np.average([level_mm(t) for t in traces], weights=[len(t.x_mm) for t in traces])) + rng.normal(0, 1)
-    half = _half_height_mm(gain, max(float(np.abs(t.y_mm - centre).max()) for t in traces), rng)
-    window = StripWindow(float(start), centre, half, per_mm, STRIP_COLUMNS, STRIP_ROWS)
-    sheet = shaken_sheet(shot.sheet, rng, LATTICE_ERROR_MM)
+    window = _random_window(shot.page.layout, traces, rng)
     # Both sheets count from the page's own origin, so that window and truth share their millimetres.
     xy = strip_xy(sheet, window)
     if np.isfinite(xy[..., 0]).mean() < 0.3:
@@ -271,7 +272,21 @@ def _strip_sample(shot: Photograph, row: int, rng: np.random.Generator) -> Strip
                 np.arange(STRIP_COLUMNS)]  # fmt: skip
     off = ~np.isfinite(middle[:, 0]) | (middle < 0).any(axis=1) | (middle > [width - 1, height - 1]).any(axis=1)
     rows_at[off | (rows_at < 0) | (rows_at > STRIP_ROWS - 1)] = np.nan
-    return StripSample(sample_photo(shot.rgb, xy), rows_at.astype(np.float32))
+    others = drawn(window, [trace for k, trace in read.items() if k != row])
+    return StripSample(sample_photo(shot.rgb, xy), rows_at.astype(np.float32), others)
+
+
+def _random_window(layout: PageLayout, traces: list[TraceTruth], rng: np.random.Generator) -> StripWindow:
+    """A window on some stretch of a row's traces."""
+    strip = traces[0].strip
+    gain = layout.gain_mm_per_mv if is_limb(strip.lead) else strip.gain_mm_per_mv
+    per_mm = STRIP_PX_PER_MM_X[layout.paper_speed_mm_per_s] * rng.uniform(0.94, 1.06)
+    x_first, x_last = min(t.x_mm[0] for t in traces), max(t.x_mm[-1] for t in traces)
+    length = STRIP_COLUMNS / per_mm
+    start = rng.uniform(x_first - 14, max(x_last + 8 - length, x_first - 13))
+    centre = float(np.average([level_mm(t) for t in traces], weights=[len(t.x_mm) for t in traces])) + rng.normal(0, 1)
+    half = _half_height_mm(gain, max(float(np.abs(t.y_mm - centre).max()) for t in traces), rng)
+    return StripWindow(float(start), centre, half, per_mm, STRIP_COLUMNS, STRIP_ROWS)
 
 
 def _half_height_mm(gain: float, reach_mm: float, rng: np.random.Generator) -> float:
@@ -282,14 +297,6 @@ def _half_height_mm(gain: float, reach_mm: float, rng: np.random.Generator) -> f
         return float(usual * STRIP_TALLER)
     fitted = max(reach_mm + rng.uniform(*FIT_MARGIN_MM), STRIP_LEAST_HALF_MM)
     return float(min(usual, fitted) if kind < TALL_SHARE + FITTED_SHARE else usual)
-
-
-def level_mm(trace: TraceTruth) -> float:
-    """Where a trace mostly runs, page mm: what the runtime takes for its baseline. Its zero nobody sees."""
-    y_mm = trace.y_mm[np.isfinite(trace.y_mm)]
-    counts = np.bincount(np.rint(y_mm - y_mm.min()).astype(np.int64))
-    mode = float(np.convolve(counts, np.ones(3), mode="same").argmax()) + float(y_mm.min())
-    return float(np.median(y_mm[np.abs(y_mm - mode) <= 2.5]))
 
 
 def _rows_at_columns(shot: Photograph, sheet: Sheet, window: StripWindow, traces: list[TraceTruth]) -> F64:

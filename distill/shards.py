@@ -37,12 +37,13 @@ class PhotoSamples:
     condition: str
 
 
-def _pack(images: Iterable[U8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _pack(images: Iterable[U8], kind: str = ".jpg") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     parts = []
-    for rgb in images:
-        ok, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    for image in images:
+        ok, data = cv2.imencode(kind, image[..., ::-1] if image.ndim == 3 else image,
+                                [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if kind == ".jpg" else [])  # fmt: skip
         if not ok:
-            raise RuntimeError("JPEG encoder failed")
+            raise RuntimeError(f"{kind} encoder failed")
         parts.append(np.asarray(data, np.uint8).reshape(-1))
     ends = np.cumsum([0, *(len(p) for p in parts)])
     return (np.concatenate(parts) if parts else np.zeros(0, np.uint8)), ends.astype(np.int64)
@@ -62,6 +63,7 @@ def write_shard(path: Path, photos: list[PhotoSamples]) -> None:
         out["fine_marks"] = np.concatenate([s.marks for s in fine])
         out["fine_marks_end"] = np.cumsum([0, *(len(s.marks) for s in fine)])
     out["strip_jpg"], out["strip_end"] = _pack(s.rgb for s in strips)
+    out["others_png"], out["others_end"] = _pack((s.others for s in strips), ".png")
     if strips:
         out["strip_row"] = np.stack([s.row for s in strips])
     write_npz(path, out)
@@ -72,7 +74,8 @@ class Shard:
 
     def __init__(self, path: Path, what: tuple[str, ...] = ("coarse", "fine", "strip")) -> None:
         with np.load(path) as f:
-            self.arrays = {k: f[k] for k in f.files if k.split("_")[0] in what}
+            wanted = (*what, "others") if "strip" in what else what
+            self.arrays = {k: f[k] for k in f.files if k.split("_")[0] in wanted}
         if "fine_flags" in self.arrays:
             shape = (*self.arrays["fine_phase"].shape[:3], 3)
             self.arrays["fine_flags"] = np.unpackbits(self.arrays["fine_flags"])[: int(np.prod(shape))].reshape(shape)
@@ -111,4 +114,11 @@ class Shard:
 
     def strip(self, i: int) -> StripSample:
         """The i-th strip."""
-        return StripSample(self._rgb("strip", i), self.arrays["strip_row"][i])
+        rgb = self._rgb("strip", i)
+        if "others_end" not in self.arrays:  # rendered before strips showed the other rows
+            return StripSample(rgb, self.arrays["strip_row"][i], np.zeros(rgb.shape[:2], np.uint8))
+        a, b = self.arrays["others_end"][i : i + 2]
+        others = cv2.imdecode(self.arrays["others_png"][a:b], cv2.IMREAD_GRAYSCALE)
+        if others is None:
+            raise RuntimeError(f"other rows of strip {i} can't be decoded")
+        return StripSample(rgb, self.arrays["strip_row"][i], np.asarray(others, np.uint8))

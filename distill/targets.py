@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any, TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +14,8 @@ from ecg.marks import END_KINDS, FINE_STRIDE, MARK_KINDS, PULSE_REF_MM, STRIP_RO
 from ecg.page import F32, U8
 
 HEAT_SIGMA_CELLS = 0.8
+ALONE_SHARE = 0.4  # of the strips that the decoder learns from without the other rows
+AnySample = TypeVar("AnySample", CoarseSample, FineSample, StripSample)
 
 
 def heat_and_places(marks: F32) -> tuple[F32, F32, F32]:
@@ -60,17 +65,26 @@ def coarse_batch(samples: list[CoarseSample]) -> dict[str, NDArray[np.generic]]:
 
 
 def strip_batch(samples: list[StripSample]) -> dict[str, NDArray[np.generic]]:
-    """rgb (B, 3, 224, 512) uint8, bin (B, 512) fractional bin of the height distribution (0 where absent), present."""
+    """rgb (B, 4, 224, 512) uint8 as STRIP_CHANNELS; bin (B, 512), the height distribution's fractional bin (0 where
+    absent); present."""
     row = np.stack([s.row for s in samples])
     present = np.isfinite(row)
     # Bin k covers rows 2k and 2k + 1, its centre at row 2k + 0.5.
     bins = np.where(present, (np.nan_to_num(row) - (STRIP_ROW_STRIDE - 1) / 2) / STRIP_ROW_STRIDE, 0.0)
-    return {"rgb": _planes([s.rgb for s in samples]), "bin": bins.astype(np.float32),
+    return {"rgb": _planes([np.dstack([s.rgb, s.others]) for s in samples]), "bin": bins.astype(np.float32),
             "present": present.astype(np.float32)}  # fmt: skip
 
 
 def _planes(images: list[U8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))
+
+
+def varied(sample: AnySample, rng: np.random.Generator) -> AnySample:
+    """The sample in another light; strips at times without the other rows, as the runtime first shows them."""
+    changes: dict[str, Any] = {"rgb": recoloured(sample.rgb, rng)}
+    if isinstance(sample, StripSample) and rng.random() < ALONE_SHARE:
+        changes["others"] = np.zeros_like(sample.others)
+    return replace(sample, **changes)
 
 
 def recoloured(rgb: U8, rng: np.random.Generator) -> U8:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from distill import losses, targets
 from distill.checkpoints import save_whole
+from distill.from_bundle import begin_with_bundle, unfold_norms
 from distill.nets import FinderCoarse, FinderFine, StripDecoder, expected_row
 from distill.shards import Shard
 from ecg.errors import InputError
@@ -25,6 +26,7 @@ from ecg.errors import InputError
 NETS: dict[str, type[nn.Module]] = {"coarse": FinderCoarse, "fine": FinderFine, "strip": StripDecoder}
 PARTS = {"finder": ("coarse", "fine"), "finder-coarse": ("coarse",), "finder-fine": ("fine",), "decoder": ("strip",)}
 VALIDATION_SHARDS = 4
+UNFOLD_BATCHES = 12
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class TrainConfig:
     save_every: int = 250
     cached_shards: int = 400
     budget_s: float = 0.0  # with it the schedule follows the clock and ends there
-    begin: Path | None = None  # another run's checkpoint: the weights that a new run begins with
+    begin: Path | None = None  # another run's checkpoint: or a bundle's folder: the weights that a new run begins with
 
 
 class Pool:
@@ -84,7 +86,7 @@ class Pool:
         picked = []
         for k in rng.choice(len(shards), self.config.batch, p=weights / weights.sum()):
             sample = getattr(shards[k], self.config.what)(int(rng.choice(len(odds[k]), p=odds[k] / weights[k])))
-            picked.append(type(sample)(**{**sample.__dict__, "rgb": targets.recoloured(sample.rgb, rng)}))
+            picked.append(targets.varied(sample, rng))
         return _collate(self.config.what, picked)
 
 
@@ -204,7 +206,10 @@ class _Run:
             self.optimiser.load_state_dict(state["optimiser"])
             self.step, self.spent_s = state["step"], state["spent_s"]
         elif self.config.begin is not None:
-            begin_with(self.net, self.config.begin)
+            if self.config.begin.is_dir():
+                begin_with_bundle(self.net, self.config.what, self.config.begin)
+            else:
+                begin_with(self.net, self.config.begin)
             self.mean.module.load_state_dict(self.net.state_dict())
 
     def save(self) -> None:
@@ -233,6 +238,9 @@ def train(config: TrainConfig) -> Path:
     run.resume()
     (config.out / f"{config.what}.json").write_text(json.dumps(asdict(config), default=str, indent=1))
     pool = Pool(config, np.random.default_rng([config.seed, run.step]))
+    if run.step == 0 and config.begin is not None and config.begin.is_dir():
+        unfold_norms(run.net, (_tensors(pool.batch())["rgb"] for _ in range(UNFOLD_BATCHES)))
+        run.mean.module.load_state_dict(run.net.state_dict())
     held = [Shard(p, (config.what,)) for p in sorted(config.shards.glob("shard-*.npz"))[:VALIDATION_SHARDS]]
     log = (config.out / f"{config.what}.jsonl").open("a")
     clock, recent = time.perf_counter(), []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from ecg.geometry import StripWindow, local_scale, sample_shrunken, shrunken, strip_xy
 from ecg.marks import STRIP_ROW_STRIDE, STRIP_TALLER
-from ecg.page import F32, LeadStrip, PageLayout, Photo, Sheet
+from ecg.other_rows import LEAST_SURE, ReadTrace, drawn
+from ecg.page import F32, U8, LeadStrip, PageLayout, Photo, Sheet
 from edge_runtime.decoder_windows import OVERLAP_COLUMNS, rows_of, tile_windows, usual_half_mm
 from edge_runtime.engines.base import Engine
 from edge_runtime.layout_evidence import Ink
@@ -19,18 +21,25 @@ from edge_runtime.layout_evidence import Ink
 BATCH = 5  # more at once takes memory and saves no time
 EDGE_MM, EDGE_PRESENT = 2.0, 0.2  # a trace this near to the window's edge may go on beyond it
 EDGE_BESIDE_MM = 1.0
+SAME_ROW_MM = 1.0  # two rows whose middles lie this close are one trace on the paper
+MEET_MM = 2.0
 NEAR_BINS = 24  # the expectation is taken this far around the likeliest height
 
 
 @dataclass(frozen=True, eq=False)
 class RowTrace:
-    """One row read: x_mm, y_mm, presence and sharpness (n,) each; the strips that lie on it."""
+    """One row read: x_mm, y_mm, presence and sharpness (n,) each; the strips that lie on it; its windows' middle."""
 
     strips: tuple[LeadStrip, ...]
     x_mm: NDArray[np.float64]
     y_mm: NDArray[np.float64]
     presence: F32
     sharpness: F32
+    centre_mm: float = 0.0
+
+    def as_read(self) -> ReadTrace:
+        """The trace as other rows' windows are told of it."""
+        return ReadTrace(self.x_mm, self.y_mm, self.presence * self.sharpness)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,25 +55,66 @@ class Tile:
 ReadTiles = Callable[[Sequence[StripWindow]], list[Tile]]
 
 
+class Strips:
+    """A photo's strips along its lattice, read by the decoder in batches."""
+
+    def __init__(self, photo: Photo, sheet: Sheet, windows: Sequence[StripWindow], decoder: Engine) -> None:
+        self._sheet, self._decoder = sheet, decoder
+        self._maps = {w: strip_xy(sheet, w) for w in windows}
+        self._small, self._shrink = shrunken(photo.rgb, min(map(local_scale, self._maps.values()), default=1.0))
+
+    def read(self, windows: Sequence[StripWindow], others: Sequence[ReadTrace] = ()) -> list[Tile]:
+        """A tile a window; ``others``: the other rows' traces as far as they are known."""
+        out = []
+        for k in range(0, len(windows), BATCH):
+            some = windows[k : k + BATCH]
+            seen = [np.dstack([self._pixels(w), drawn(w, others)]) for w in some]
+            out += _run(self._decoder, some, seen)
+        return out
+
+    def _pixels(self, window: StripWindow) -> U8:
+        xy = self._maps[window] if window in self._maps else strip_xy(self._sheet, window)
+        return sample_shrunken(self._small, self._shrink, xy)
+
+
 def decode_rows(
     photo: Photo, sheet: Sheet, layout: PageLayout, decoder: Engine, ink: Ink | None = None
 ) -> tuple[RowTrace, ...]:
-    """Every row of the page, all tiles of all rows batched together; ``ink`` tells which traces are low."""
+    """Every row of the page, all tiles of all rows batched together; ``ink`` tells which traces are low.
+
+    Where traces of two rows meet, both are read once more, each shown where the others were seen to run.
+    """
     rows = rows_of(layout)
     windows = tile_windows(rows, layout, ink)
-    maps = {w: strip_xy(sheet, w) for row in windows for w in row}
-    small, shrink = shrunken(photo.rgb, min((local_scale(m) for m in maps.values()), default=1.0))
+    every = list(dict.fromkeys(w for row in windows for w in row))
+    strips = Strips(photo, sheet, every, decoder)
+    first = dict(zip(every, strips.read(every), strict=True))
+    usual = [usual_half_mm(row, layout) for row in rows]
+    tiles = [[settled(first[w], half, strips.read) for w in row] for half, row in zip(usual, windows, strict=True)]
+    read = [_joined(row, of) for row, of in zip(rows, tiles, strict=True)]
+    return tuple(_again(read, k, tiles[k], usual[k], strips) for k in range(len(rows)))
 
-    def read(some: Sequence[StripWindow]) -> list[Tile]:
-        seen = [sample_shrunken(small, shrink, maps[w] if w in maps else strip_xy(sheet, w)) for w in some]
-        return [t for k in range(0, len(some), BATCH) for t in _run(decoder, some[k : k + BATCH], seen[k : k + BATCH])]
 
-    tiles = dict(zip(maps, read(list(maps)), strict=True))
-    out = []
-    for strips, row in zip(rows, windows, strict=True):
-        usual = usual_half_mm(strips, layout)
-        out.append(_joined(strips, [settled(tiles[w], usual, read) for w in row]))
-    return tuple(out)
+def _again(read: Sequence[RowTrace], k: int, tiles: list[Tile], usual_mm: float, strips: Strips) -> RowTrace:
+    """Row ``k`` with those of its tiles read once more in which it meets another row."""
+    centre = tiles[0].window.y_centre_mm
+    others = [r.as_read() for r in read if abs(r.centre_mm - centre) > SAME_ROW_MM]
+    met = [i for i, tile in enumerate(tiles) if any(meets(tile, other) for other in others)]
+    if not met:
+        return read[k]
+    told = partial(strips.read, others=others)
+    fresh = dict(zip(met, told([tiles[i].window for i in met]), strict=True))
+    return _joined(
+        read[k].strips, [settled(fresh[i], usual_mm, told) if i in fresh else t for i, t in enumerate(tiles)]
+    )
+
+
+def meets(tile: Tile, other: ReadTrace) -> bool:
+    """Whether a tile's trace runs close to another row's somewhere: there either may have been taken for the other."""
+    x = tile.window.columns_mm()
+    away = np.abs(np.interp(x, other.x_mm, other.y_mm, left=np.inf, right=np.inf) - tile.y_mm)
+    both = (tile.presence > EDGE_PRESENT) & (np.interp(x, other.x_mm, other.sure) > LEAST_SURE)
+    return bool((both & (away < MEET_MM)).any())
 
 
 def settled(tile: Tile, usual_mm: float, read: ReadTiles) -> Tile:
@@ -113,11 +163,11 @@ def _joined(strips: tuple[LeadStrip, ...], tiles: list[Tile]) -> RowTrace:
         np.concatenate([v[part] for v, part in zip(of, parts, strict=True)])
         for of in zip(*((t.window.columns_mm(), *_columns(t)) for t in tiles), strict=True)
     )
-    return RowTrace(strips, x, y, p, s)
+    return RowTrace(strips, x, y, p, s, tiles[0].window.y_centre_mm)
 
 
 def _run(decoder: Engine, windows: Sequence[StripWindow], seen: Sequence[NDArray[np.uint8]]) -> list[Tile]:
-    """What the net reads in windows, of which ``seen`` (rows, columns, 3) are the pixels."""
+    """What the net reads in windows, of which ``seen`` (rows, columns, channels) is shown."""
     out = decoder(np.ascontiguousarray(np.stack(seen).transpose(0, 3, 1, 2)))
     bins, sharpness = expected_bins(out["height"])
     presence = (1.0 / (1.0 + np.exp(-np.clip(out["presence"], -30, 30)))).astype(np.float32)

@@ -84,6 +84,21 @@ def rendered(
 
 
 @app.command()
+def ink(
+    results: ResultsOption = None,
+    seed: SeedOption = 1,
+    layout: Annotated[list[str] | None, typer.Option(help="Only these layouts.")] = None,
+) -> None:
+    """What the ink of the pages of `rendered --plain` leaves of their signals: the middle of the stroke, unread."""
+    from edge_runtime.rendered import ROUND_TRIP_LAYOUTS, ink_rows
+
+    with one_line_errors():
+        layouts = tuple(layout or ROUND_TRIP_LAYOUTS)
+        data = f"ecg.synth, {len(layouts)} layouts x speeds x gains, the machine's own print alone"
+        _report(_followed(ink_rows(seed, layouts)), results, {"task": "rendered/ink", **conditions(data, seed=seed)})
+
+
+@app.command()
 def refusals(
     results: ResultsOption = None,
     bundle: BundleOption = None,

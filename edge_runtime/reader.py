@@ -11,7 +11,9 @@ from typing import TypeVar
 import numpy as np
 
 from ecg.bundle import READER_NETS, ModelBundle, load_bundle
+from ecg.errors import BundleError
 from ecg.leads import einthoven_residual_mv
+from ecg.marks import STRIP_CHANNELS
 from ecg.measurements import measure
 from ecg.page import BundleInfo, Decided, EcgSignal, Mark, Overrides, PageLayout, Photo, Reading, Sheet, Unreadable
 from edge_runtime.consistency import reconciled
@@ -57,6 +59,7 @@ class Reader:
         """Load and verify a bundle (the shipped one if None); raises ``BundleError``, or ``EcgscanError`` where the
         engine (``edge_runtime.engines.ENGINES``) is not installed."""
         bundle: ModelBundle = load_bundle(bundle_dir or SHIPPED)
+        _check_decoder(bundle)
         coarse, fine, decoder = (open_engine(bundle, name, engine, threads=threads) for name in READER_NETS)
         names = open_engine(bundle, MARK_READER, engine, threads=threads) if MARK_READER in bundle.nets else None
         return cls(bundle.info, coarse, fine, decoder, open_findings(bundle, engine), names)
@@ -126,6 +129,14 @@ class Reader:
         if isinstance(again, Unreadable):
             return reading
         return replace(again, layout=replace(again.layout, decided={**again.layout.decided, "paper_speed": decided}))
+
+
+def _check_decoder(bundle: ModelBundle) -> None:
+    """Raise ``BundleError`` where the decoder isn't shown what ours is: earlier ones saw nothing of the other rows."""
+    shape = bundle.spec("decoder").inputs[0].shape
+    if len(shape) != 4 or shape[1] != len(STRIP_CHANNELS):
+        raise BundleError(f"{bundle.info.path}: its decoder takes {shape}, ours {len(STRIP_CHANNELS)} channels; use "
+                          "the shipped bundle, or train and export the decoder again")  # fmt: skip
 
 
 def _open_scale(layout: PageLayout) -> bool:

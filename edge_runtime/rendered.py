@@ -18,6 +18,7 @@ from ecg.synth.style import PageStyle
 from ecg.synth.style_random import random_style
 from ecg.synth.truth import PrintedPage
 from edge_runtime.evaluation import Row, page_truth, read_row
+from edge_runtime.ink_limit import ink_score
 from edge_runtime.scan import PhotoReader
 
 DURATION_S: Final = 12.5
@@ -88,13 +89,27 @@ def round_trip_rows(
     reader: PhotoReader, seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS, *, plain: bool = False
 ) -> Iterator[Row]:
     """Pages as printed, no camera: every layout at every speed and gain."""
+    for name, page in round_trip_pages(seed, layouts, plain=plain):
+        row = read_row(reader, Photo(np.array(page.rgb)), name, page_truth(page), group=page.layout.name)
+        yield replace(row, traces="crossing" if traces_cross(page) else "apart")
+
+
+def round_trip_pages(
+    seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS, *, plain: bool = False
+) -> Iterator[tuple[str, PrintedPage]]:
+    """A page with its name for every layout, paper speed and gain."""
     for layout in layouts:
         for speed in PAPER_SPEEDS_MM_PER_S:
             for gain in GAINS_MM_PER_MV:
-                page = round_trip_page(layout, speed, gain, seed, plain=plain)
-                name = f"{layout} {speed:g} {gain:g}"
-                row = read_row(reader, Photo(np.array(page.rgb)), name, page_truth(page), group=layout)
-                yield replace(row, traces="crossing" if traces_cross(page) else "apart")
+                yield f"{layout} {speed:g} {gain:g}", round_trip_page(layout, speed, gain, seed, plain=plain)
+
+
+def ink_rows(seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS) -> Iterator[Row]:
+    """What the plain pages' ink leaves of their signals, whoever reads them (``edge_runtime.ink_limit``)."""
+    for name, page in round_trip_pages(seed, layouts, plain=True):
+        layout, traces = page.layout, "crossing" if traces_cross(page) else "apart"
+        yield Row(name, "read", layout.name, layout.paper_speed_mm_per_s, layout.gain_mm_per_mv, 0.0, {},
+                  group=layout.name, score=ink_score(page), traces=traces)  # fmt: skip
 
 
 def photographed_rows(

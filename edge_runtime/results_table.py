@@ -91,17 +91,27 @@ def _plain(line: Line) -> str:
     return _row(what, _pages(line), line)
 
 
+def _ink(line: Line) -> str:
+    what = "the middle of those pages' ink, seen without error: what a pen's width leaves, whoever reads"
+    return _row(what, _decibels(line), line)
+
+
 def _pages(line: Line) -> str:
-    """How many printed pages were read, how well, and how well at each gain, which stands last in a page's name."""
-    f, db = line["figures"], {p["name"]: max(p["db"], 0.0) for p in line["photos"]}
-    good = sum(v >= GOOD_DB for v in db.values())
+    """How many printed pages were read, and how well."""
+    f = line["figures"]
+    return f"{f['n_read']} of {f['n']} read, {_decibels(line)}"
+
+
+def _decibels(line: Line) -> str:
+    """How well printed pages came back, and how well at each gain, which stands last in a page's name."""
+    db = {p["name"]: max(p["db"], 0.0) for p in line["photos"]}
     gains = {gain: median(v for n, v in db.items() if n.split()[2] == gain) for gain in ("5", "10", "20")}
     parts = ", ".join(f"{gain} mm/mV {_n(v)}" for gain, v in gains.items())
     apart = [db[p["name"]] for p in line["photos"] if p.get("traces") == "apart"]
     free = (f"; where no trace runs through another: {len(apart)} pages, median {_n(median(apart))} dB, "
             f"{sum(v >= GOOD_DB for v in apart)} with {GOOD_DB} dB or more") if apart else ""  # fmt: skip
-    return (f"{f['n_read']} of {f['n']} read, median {_n(f['median_db'])} dB ({parts}), {good} with {GOOD_DB} dB or "
-            f"more, worst {_n(min(db.values()))} dB{free}")  # fmt: skip
+    return (f"median {_n(line['figures']['median_db'])} dB ({parts}), {sum(v >= GOOD_DB for v in db.values())} with "
+            f"{GOOD_DB} dB or more, worst {_n(min(db.values()))} dB{free}")  # fmt: skip
 
 
 def _camera(line: Line) -> str:
@@ -201,6 +211,7 @@ _ROWS: Final[dict[str, Callable[[Line], str]]] = {
     "photos/clinic": _clinic,
     "rendered/printed": _printed,
     "rendered/plain": _plain,
+    "rendered/ink": _ink,
     "rendered/camera": _camera,
     "rendered/camera-plain": _camera,
     "rendered/refusals": _refusals,

@@ -44,18 +44,21 @@ def build_bundle(
     *,
     int8: bool,
     keep_fp32: bool = False,
+    base: ModelBundle | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> ModelBundle:
     """Export every net and write the bundle; raises ``BundleError`` at the first rung that doesn't hold.
 
-    ``int8``: the 8-bit files instead of the float one, ``keep_fp32``: beside it.  Nothing in ``out`` changes before
-    every net has passed.
+    ``int8``: the 8-bit files instead of the float one, ``keep_fp32``: beside it.  ``base``: nets that no job makes come
+    from this bundle as they are.  Nothing in ``out`` changes before every net has passed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        specs = {}
+        specs = _taken_over(base, Path(folder)) if base else {}
         for make in jobs:
             job = make()
             say(f"{job.name}:")
+            for taken in specs[job.name].files.values() if job.name in specs else ():
+                (Path(folder) / taken.file).unlink()
             specs[job.name] = build_net(job, Path(folder), int8=int8, keep_fp32=keep_fp32, say=say)
         extra = {name: Path(folder) / path.name for name, path in text.files.items()}
         for name, path in text.files.items():
@@ -70,6 +73,14 @@ def build_bundle(
         out, name="ecgscan", version=text.version, nets=specs, training_data=text.training_data, notes=text.notes,
         thresholds=text.thresholds, extras=text.extras, files=files,
     )  # fmt: skip
+
+
+def _taken_over(base: ModelBundle, folder: Path) -> dict[str, NetSpec]:
+    """A bundle's nets, their files copied into ``folder``."""
+    for spec in base.nets.values():
+        for file in spec.files.values():
+            (folder / file.file).write_bytes((base.info.path / file.file).read_bytes())
+    return dict(base.nets)
 
 
 def build_net(

@@ -54,6 +54,9 @@ def main(
         Path | None, typer.Option(help="Readings that calibrate the findings' net; without them it stays in float.")
     ] = None,
     samples: Annotated[int, typer.Option(help="Pictures that calibrate; six times as many are held out.")] = 32,
+    base: Annotated[
+        Path | None, typer.Option(help="onnx: a bundle that nets come from, as they are, of which the run has none.")
+    ] = None,
     bundle: Annotated[Path | None, typer.Option(help="trt, openvino: this bundle, not the shipped one.")] = None,
     extras: Annotated[
         Path | None, typer.Option(help="JSON whose entries go into bundle.json's extras; else the run's findings.json.")
@@ -71,10 +74,10 @@ def main(
             text = {"extras": _extras(extras or _there(source / "findings.json")), "notes": notes,
                     "files": {f.stem: f for f in file or filter(None, [_there(source / "prompts.npz")])}}  # fmt: skip
         if target is Target.onnx:
-            _to_bundle(source, held, samples, out, precision, text)
+            _to_bundle(source, held, samples, out, precision, text, base)
             return
         if run is not None:
-            _to_bundle(source, held, samples, out / "bundle", Precision.int8, text)
+            _to_bundle(source, held, samples, out / "bundle", Precision.int8, text, base)
             bundle = out / "bundle"
         from export.targets import to_openvino, to_trt
 
@@ -86,9 +89,11 @@ def main(
 
 
 def _to_bundle(
-    run: Path, held: dict[str, Any], samples: int, out: Path, precision: Precision, text: dict[str, Any]
-) -> None:
+    run: Path, held: dict[str, Any], samples: int, out: Path, precision: Precision, text: dict[str, Any],
+    base_folder: Path | None,
+) -> None:  # fmt: skip
     """``held``: folders and files that calibrate and are held out, by what they are for."""
+    from ecg.bundle import load_bundle
     from export.build import BundleText, build_bundle
     from export.jobs import JobSource
     from export.to_onnx import TRAINING_DATA, jobs
@@ -99,8 +104,14 @@ def _to_bundle(
             f"{held['shards']}: no such folder; name rendered shards with --shards, or use --precision fp32"
         )
     source = JobSource(run, samples=samples, held_out=HELD_OUT_TIMES * samples, **held) if int8 else JobSource(run)
+    base = load_bundle(base_folder) if base_folder else None
+    if base:
+        files = {name: base.info.path / file.file for name, file in base.files.items()}
+        text = {"extras": {**base.extras, **text["extras"]}, "files": {**files, **text["files"]},
+                "notes": text["notes"] or base.notes}  # fmt: skip
     told = BundleText(__version__, TRAINING_DATA, **text)
-    made = build_bundle(jobs(source), out, told, int8=int8, keep_fp32=precision is Precision.both, say=typer.echo)
+    made = build_bundle(jobs(source, based=base is not None), out, told, int8=int8,
+                        keep_fp32=precision is Precision.both, base=base, say=typer.echo)  # fmt: skip
     size = sum(f.stat().st_size for f in out.glob("*")) / 1e6
     typer.echo(f"wrote {out}: {', '.join(made.nets)}, {precision.value}, {size:.1f} MB, {made.info.sha256[:12]}")
 

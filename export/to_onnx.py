@@ -33,6 +33,7 @@ from ecg.marks import (
     PATCH_WIDTH,
     PLACE_CHANNELS,
     READ_KINDS,
+    STRIP_CHANNELS,
     STRIP_COLUMNS,
     STRIP_ROWS,
 )
@@ -113,8 +114,10 @@ def fine_job(source: JobSource) -> NetJob:
 def strip_job(source: JobSource) -> NetJob:
     """The decoder of strips."""
     return NetJob(
-        "decoder", load_net("strip", _checkpoint(source, "strip")), _noise((2, 3, STRIP_ROWS, STRIP_COLUMNS)),
-        (_rgb(("batch", 3, STRIP_ROWS, STRIP_COLUMNS)),),
+        "decoder", load_net("strip", _checkpoint(source, "strip")),
+        _noise((2, len(STRIP_CHANNELS), STRIP_ROWS, STRIP_COLUMNS)),
+        (TensorSpec("rgb", ("batch", len(STRIP_CHANNELS), STRIP_ROWS, STRIP_COLUMNS), "NCHW",
+                    channels=STRIP_CHANNELS),),
         (_out("height", ("batch", STRIP_ROWS // 2, STRIP_COLUMNS), "NHW"),
          _out("presence", ("batch", STRIP_COLUMNS), "NW")),
         sizes={"batch": (1, 6, 64)},
@@ -227,13 +230,15 @@ JOBS: Final = {"coarse": coarse_job, "fine": fine_job, "strip": strip_job, "mark
 OPTIONAL: Final = ("marks", "findings")
 
 
-def jobs(source: JobSource) -> list[Callable[[], NetJob]]:
+def jobs(source: JobSource, *, based: bool = False) -> list[Callable[[], NetJob]]:
     """The run's nets, each loaded when it is called for; raises ``BundleError`` where a checkpoint is missing.
 
-    ``OPTIONAL`` ones are left out where the run has none.
+    ``OPTIONAL`` ones are left out where the run has none, with ``based`` any, but not all.
     """
     missing = [f"{name}.ckpt" for name in JOBS if name not in OPTIONAL and not _checkpoint(source, name).exists()]
-    if missing:
+    if missing and based and not any(_checkpoint(source, name).exists() for name in JOBS):
+        raise BundleError(f"{source.run}: has none of {', '.join(JOBS)} as .ckpt; name another run with --run")
+    if missing and not based:
         raise BundleError(f"{source.run}: no {', '.join(missing)}; train with ecgscan-distill --part finder and "
                           "--part decoder")  # fmt: skip
     return [partial(job, source) for name, job in JOBS.items() if _checkpoint(source, name).exists()]

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from distill.heldout import spread_inputs
+from distill.levels import level_mm
 from distill.nets import StripDecoder
 from distill.render import CROWDED_LAYOUTS, RenderConfig, random_photograph, render_shard
-from distill.samples import FIT_MARGIN_MM, _half_height_mm, level_mm, strip_samples
+from distill.samples import FIT_MARGIN_MM, _half_height_mm, strip_samples
 from distill.train import begin_with
 from ecg.errors import InputError
 from ecg.marks import STRIP_LEAST_HALF_MM, strip_half_height_mm
@@ -60,7 +61,7 @@ def test_a_net_with_new_silent_layers_begins_as_the_one_without(tmp_path):
     torch.save({"mean": state | {"n_averaged": torch.tensor(1)}}, tmp_path / "old.ckpt")
     other = StripDecoder().eval()
     begin_with(other, tmp_path / "old.ckpt")
-    rgb = torch.rand(1, 3, 224, 64) * 255
+    rgb = torch.rand(1, 4, 224, 64) * 255
     with torch.no_grad():
         assert torch.equal(net(rgb)[0], other(rgb)[0])
 
@@ -75,6 +76,6 @@ def test_weights_of_another_net_are_refused(tmp_path):
 
 def test_shards_without_crops_say_so_where_crops_are_wanted(tmp_path):
     path = render_shard(0, ([], []), RenderConfig(tmp_path, photos_per_shard=1, fine_per_photo=0, no_ecg_share=0.0))
-    assert spread_inputs("strip", [path], 2)[0]["rgb"].shape == (1, 3, 224, 512)
+    assert spread_inputs("strip", [path], 2)[0]["rgb"].shape == (1, 4, 224, 512)
     with pytest.raises(InputError, match="none of its shards holds samples for fine"):
         spread_inputs("fine", [path], 2)

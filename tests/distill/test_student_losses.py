@@ -119,7 +119,7 @@ def test_nets_keep_their_shapes_and_their_size():
         assert FinderCoarse().eval()(torch.zeros(1, 3, 512, 512)).shape == (1, 7, 32, 32)
         shapes = [tuple(o.shape) for o in FinderFine().eval()(torch.zeros(1, 3, 64, 96))]
         assert shapes == [(1, 4, 16, 24), (1, 2, 16, 24), (1, len(MARK_KINDS), 16, 24), (1, 6, 16, 24)]
-        height, presence = StripDecoder().eval()(torch.zeros(2, 3, 224, 128))
+        height, presence = StripDecoder().eval()(torch.zeros(2, 4, 224, 128))
     assert (height.shape, presence.shape) == ((2, 112, 128), (2, 128))
     total = sum(p.numel() for net in (FinderCoarse(), FinderFine(), StripDecoder()) for p in net.parameters())
     assert total < 6_000_000

@@ -63,6 +63,10 @@ def no_hashes(path: Path, document: dict[str, Any]) -> None:
     del first_file(document, "decoder")["sha256"]
 
 
+def earlier_decoder(path: Path, document: dict[str, Any]) -> None:
+    document["nets"]["decoder"]["inputs"][0]["shape"][1] = 3
+
+
 CASES: list[tuple[Callable[[Path, dict[str, Any]], None], str]] = [
     (changed_byte, "install ecgscan again or name another folder with --bundle"),
     (missing_file, "install ecgscan again or name another folder with --bundle"),
@@ -71,6 +75,7 @@ CASES: list[tuple[Callable[[Path, dict[str, Any]], None], str]] = [
     (other_outputs, "bundle.json says maps of rank 2; export the bundle again"),
     (swapped_nets, "export the bundle again"),
     (missing_net, "has no net 'decoder'"),
+    (earlier_decoder, "use the shipped bundle, or train and export the decoder again"),
     (no_hashes, "incomplete (no entry 'sha256')"),
 ]
 

@@ -144,3 +144,43 @@ def test_rows_on_one_line_are_read_each():
     rows = decode_rows(photo, Sheet(nodes), page_of((60.0, 60.0)), decoder)
     assert [r.strips[0].lead for r in rows] == ["I", "II"]
     assert np.array_equal(rows[0].x_mm, rows[1].x_mm)
+
+
+class Lines:
+    """A decoder that puts every trace at one height of its window, and keeps what it was shown of other rows."""
+
+    def __init__(self, row: int) -> None:
+        self.row = row
+        self.told: list[np.ndarray] = []
+
+    def __call__(self, strips):
+        assert strips.shape[1:] == (4, STRIP_ROWS, STRIP_COLUMNS)
+        self.told += list(strips[:, 3])
+        height = np.zeros((len(strips), STRIP_ROWS // 2, STRIP_COLUMNS), np.float32)
+        height[:, self.row // 2] = 40.0
+        return {"height": height, "presence": np.full((len(strips), STRIP_COLUMNS), 9.0, np.float32)}
+
+
+def test_rows_that_meet_are_read_again_and_told_of_each_other():
+    nodes = np.stack(np.meshgrid(np.arange(45) * 20.0, np.arange(25) * 20.0), -1).astype(np.float32)
+    photo, sheet = Photo(np.full((480, 880, 3), 200, np.uint8)), Sheet(nodes)
+    decoder = Lines(STRIP_ROWS // 2)
+    rows = decode_rows(photo, sheet, page_of((50.0, 51.5)), decoder)
+    first = len(decoder.told) // 2
+    assert not any(plane.any() for plane in decoder.told[:first])
+    assert all(plane.any() for plane in decoder.told[first:])
+    # The lower row is 1.5 mm below: the upper one's window shows it below the middle, and the other way round.
+    at = [np.flatnonzero(plane.max(axis=1)).mean() for plane in decoder.told[first:]]
+    per_mm = STRIP_ROWS / (2 * strip_half_height_mm(10.0))
+    tiles = first // 2
+    assert np.allclose(at[:tiles], STRIP_ROWS / 2 + 1.5 * per_mm, atol=1.5)
+    assert np.allclose(at[tiles:], STRIP_ROWS / 2 - 1.5 * per_mm, atol=1.5)
+    assert [round(r.centre_mm, 1) for r in rows] == [50.0, 51.5]
+
+
+def test_rows_apart_are_read_once():
+    nodes = np.stack(np.meshgrid(np.arange(45) * 20.0, np.arange(25) * 20.0), -1).astype(np.float32)
+    decoder = Lines(STRIP_ROWS // 2)
+    decode_rows(Photo(np.full((480, 880, 3), 200, np.uint8)), Sheet(nodes), page_of((40.0, 60.0)), decoder)
+    assert decoder.told
+    assert not any(plane.any() for plane in decoder.told)

@@ -45,6 +45,10 @@ def test_what_is_missing_is_one_line(tmp_path: Path) -> None:
     for arguments, match in (
         (("--run", tmp_path, "--shards", tmp_path / "none"), "name rendered shards with --shards, or use --precision"),
         (("--run", tmp_path, "--precision", "fp32"), "no coarse.ckpt, fine.ckpt, strip.ckpt; train with"),
+        (
+            ("--run", tmp_path, "--precision", "fp32", "--base", REPO / "edge_runtime" / "models"),
+            "has none of coarse, fine, strip, marks, findings as .ckpt",
+        ),
         (("--run", tmp_path, "--extras", tmp_path / "list.json"), "holds no JSON object"),
         (
             ("--target", "trt", "--bundle", bundle(tmp_path / "fp32", "onnx")),

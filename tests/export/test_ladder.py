@@ -157,3 +157,14 @@ def test_a_net_that_nothing_calibrates_stays_in_float(tmp_path: Path) -> None:
     made = build_bundle([lambda: small_job(calibration=None)], tmp_path / "b", TEXT, int8=True, say=said.append)
     assert list(made.nets["small"].files) == ["onnx"]
     assert any("stays in float" in line for line in said)
+
+
+def test_nets_that_a_run_has_not_come_from_a_base(tmp_path: Path) -> None:
+    base = build_bundle([small_job, lambda: small_job(name="other")], tmp_path / "base", TEXT, int8=False)
+    made = build_bundle([small_job], tmp_path / "b", TEXT, int8=True, base=base)
+    assert list(made.nets) == ["small", "other"]
+    assert made.nets["other"] == base.nets["other"]
+    assert made.nets["small"].files.keys() == {"ort", "trt"}
+    names = ["bundle.json", "other.onnx", "small.ort.onnx", "small.trt.onnx"]
+    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == names
+    load_bundle(tmp_path / "b", ("small", "other"))
