@@ -5,8 +5,8 @@ and precision, its parameters and tensors (name, shape, layout, scaling); thresh
 of the nets needs (``extras``: prompts, calibration of findings); the training data with licences; the licence of the
 weights.  The bundle's own hash is the sha256 of ``bundle.json``, which covers every file through its hash.
 
-Kinds of files: ``onnx`` in float, for any engine; ``ort`` Q/DQ with unsigned activations, which onnxruntime runs on
-8 bits; ``trt`` Q/DQ symmetric and signed, which TensorRT and OpenVINO run on 8 bits.
+Kinds of files: ``onnx`` in float, for any engine; ``ort`` Q/DQ with unsigned activations, which onnxruntime and
+OpenVINO run on 8 bits; ``trt`` Q/DQ symmetric and signed, which TensorRT runs on 8 bits.
 """
 
 from __future__ import annotations

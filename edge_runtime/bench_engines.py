@@ -34,7 +34,7 @@ from edge_runtime.reader import MARK_READER, SHIPPED, Reader
 from edge_runtime.results_log import append_result, conditions, tidy
 
 FLOAT: Final = ("onnx",)
-EIGHT_BIT: Final = {"ort": ("ort",), "openvino": ("trt",)}
+EIGHT_BIT: Final = {"ort": ("ort",), "openvino": ("ort",)}
 SEED: Final = 3
 Ways = dict[str, tuple[str, tuple[str, ...]]]
 

@@ -59,12 +59,13 @@ def to_openvino(bundle_dir: Path | None, out: Path) -> Iterator[str]:
     """Every net as OpenVINO's own ``.xml`` and ``.bin`` in ``out``, compiled once first. Yields what to tell."""
     bundle = _signed(bundle_dir)
     openvino: Any = extra_module("openvino", "openvino")
+    from edge_runtime.engines.openvino import KINDS as UNSIGNED_FIRST
     from edge_runtime.engines.openvino import OpenVinoEngine
 
     out = _made(out)
     for net in bundle.nets:
         OpenVinoEngine(bundle, net).close()
-        model = openvino.Core().read_model(str(bundle.net_path(net, *KINDS)))
+        model = openvino.Core().read_model(str(bundle.net_path(net, *UNSIGNED_FIRST)))
         openvino.save_model(model, str(out / f"{net}.xml"), compress_to_fp16=False)
     names = ", ".join(f"{net}.xml and .bin" for net in bundle.nets)
     yield f"wrote {names} to {out}, for programs that load OpenVINO's files;"

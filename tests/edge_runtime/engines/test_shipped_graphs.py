@@ -66,8 +66,8 @@ def test_tensorrt_rtx_builds_it(net: str) -> None:
 
 @pytest.mark.parametrize("net", EIGHT_BIT)
 def test_engines_agree(net: str) -> None:
-    """The signed and the unsigned graph, in OpenVINO and onnxruntime: more power in common than in their difference by
-    15 dB on a picture of ECG paper with a trace."""
+    """OpenVINO and onnxruntime: more power in common than in their difference by 20 dB on a picture of ECG paper with a
+    trace."""
     pytest.importorskip("openvino", reason="openvino is not installed")
     spec = BUNDLE.nets[net].inputs[0]
     sizes = [{"batch": 1}.get(d, 96) if isinstance(d, str) else d for d in spec.shape]
@@ -86,4 +86,4 @@ def test_engines_agree(net: str) -> None:
     other = open_engine(BUNDLE, net, "openvino", threads=1)({spec.name: x})
     for name, values in one.items():
         noise = float(np.square(values - other[name]).mean())
-        assert 10 * np.log10(float(np.square(values).mean()) / max(noise, 1e-12)) > 15, name
+        assert 10 * np.log10(float(np.square(values).mean()) / max(noise, 1e-12)) > 20, name
