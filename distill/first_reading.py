@@ -13,8 +13,7 @@ from ecg.bundle import load_bundle
 from ecg.other_rows import ReadTrace
 from ecg.page import Photo, Sheet
 from ecg.synth.truth import Photograph
-from edge_runtime.decoder import decode_rows
-from edge_runtime.engines import open_engine
+from edge_runtime.decoder import decode_rows, open_decoder
 from edge_runtime.engines.base import Engine
 
 LEVEL_ERROR_MM = 0.5  # what the runtime's baselines may be off by
@@ -23,18 +22,17 @@ LEVEL_ERROR_MM = 0.5  # what the runtime's baselines may be off by
 @lru_cache(maxsize=1)
 def decoder_of(bundle: Path) -> Engine:
     """The decoder of a bundle, loaded once a process."""
-    return open_engine(load_bundle(bundle), "decoder", "ort", threads=1)
+    return open_decoder(load_bundle(bundle), "ort", threads=1)
 
 
 def first_reading(shot: Photograph, sheet: Sheet, decoder: Engine, rng: np.random.Generator) -> dict[int, ReadTrace]:
-    """Each row's trace by its number, read along ``sheet`` with the page's true layout."""
+    """Each row's trace by its number, read along ``sheet`` with the true layout of a photograph of a page."""
     page = shot.page
-    if page is None:
-        return {}
+    assert page is not None
     strips = tuple(
         replace(t.strip, x0_mm=float(t.x_mm[0]), x1_mm=float(t.x_mm[-1]),
                 baseline_mm=level_mm(t) + rng.normal(0, LEVEL_ERROR_MM))
         for t in page.traces if len(t.x_mm) > 1
     )  # fmt: skip
-    rows = decode_rows(Photo(shot.rgb), sheet, replace(page.layout, strips=strips), decoder)
+    rows = decode_rows(Photo(shot.rgb), sheet, replace(page.layout, strips=strips), decoder, twice=False)
     return {row.strips[0].row: row.as_read() for row in rows}

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distill import train
+from distill import targets, train
 from distill.shards import Shard
 from ecg.errors import InputError
 
@@ -35,8 +35,8 @@ def spread_inputs(what: str, paths: Sequence[Path], count: int, batch: int = 1) 
         shard = Shard(path, (what,))
         n = shard.count(what)
         take = count * (k + 1) // n_shards - count * k // n_shards if n else 0
-        some = [getattr(shard, what)(int(i)) for i in np.linspace(0, n - 1, take)]
-        images += [image for s in some for image in train._collate(what, [s])["rgb"]]
+        samples = [getattr(shard, what)(int(i)) for i in np.linspace(0, n - 1, take)]
+        images += [targets.shown(s).transpose(2, 0, 1) for s in samples]
     if not images:
         raise InputError(f"{paths[0].parent}: none of its shards holds samples for {what}; render with --crops and "
                          "--strips of 1 or more")  # fmt: skip

@@ -75,7 +75,7 @@ class Encoder(nn.Module):
         self.levels = nn.ModuleList(levels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """rgb (B, 3, H, W) in 0..255, and what else there is to see, to features."""
+        """What is seen (B, channels, H, W), of about unit variance, to features."""
         features = []
         for level in self.levels:
             x = level(x)

@@ -95,12 +95,15 @@ class Shard:
                 odds[i] += 2 * np.isin(marks[:, 0], _TELLING).any() + 4 * _unusual(marks).any()
         return odds
 
-    def _rgb(self, what: str, i: int) -> U8:
+    def _image(self, what: str, kind: str, i: int, flags: int) -> U8:
         a, b = self.arrays[f"{what}_end"][i : i + 2]
-        bgr = cv2.imdecode(self.arrays[f"{what}_jpg"][a:b], cv2.IMREAD_COLOR)
-        if bgr is None:
+        image = cv2.imdecode(self.arrays[f"{what}_{kind}"][a:b], flags)
+        if image is None:
             raise RuntimeError(f"sample {what} {i} can't be decoded")
-        return np.ascontiguousarray(bgr[..., ::-1])
+        return np.asarray(image, np.uint8)
+
+    def _rgb(self, what: str, i: int) -> U8:
+        return np.ascontiguousarray(self._image(what, "jpg", i, cv2.IMREAD_COLOR)[..., ::-1])
 
     def coarse(self, i: int) -> CoarseSample:
         """The i-th thumbnail."""
@@ -117,8 +120,4 @@ class Shard:
         rgb = self._rgb("strip", i)
         if "others_end" not in self.arrays:  # rendered before strips showed the other rows
             return StripSample(rgb, self.arrays["strip_row"][i], np.zeros(rgb.shape[:2], np.uint8))
-        a, b = self.arrays["others_end"][i : i + 2]
-        others = cv2.imdecode(self.arrays["others_png"][a:b], cv2.IMREAD_GRAYSCALE)
-        if others is None:
-            raise RuntimeError(f"other rows of strip {i} can't be decoded")
-        return StripSample(rgb, self.arrays["strip_row"][i], np.asarray(others, np.uint8))
+        return StripSample(rgb, self.arrays["strip_row"][i], self._image("others", "png", i, cv2.IMREAD_GRAYSCALE))

@@ -71,12 +71,17 @@ def strip_batch(samples: list[StripSample]) -> dict[str, NDArray[np.generic]]:
     present = np.isfinite(row)
     # Bin k covers rows 2k and 2k + 1, its centre at row 2k + 0.5.
     bins = np.where(present, (np.nan_to_num(row) - (STRIP_ROW_STRIDE - 1) / 2) / STRIP_ROW_STRIDE, 0.0)
-    return {"rgb": _planes([np.dstack([s.rgb, s.others]) for s in samples]), "bin": bins.astype(np.float32),
+    return {"rgb": _planes([shown(s) for s in samples]), "bin": bins.astype(np.float32),
             "present": present.astype(np.float32)}  # fmt: skip
 
 
 def _planes(images: list[U8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))
+
+
+def shown(sample: CoarseSample | FineSample | StripSample) -> U8:
+    """What a net is shown of a sample (H, W, channels)."""
+    return np.dstack([sample.rgb, sample.others]) if isinstance(sample, StripSample) else sample.rgb
 
 
 def varied(sample: AnySample, rng: np.random.Generator) -> AnySample:

@@ -48,7 +48,7 @@ class TrainConfig:
     save_every: int = 250
     cached_shards: int = 400
     budget_s: float = 0.0  # with it the schedule follows the clock and ends there
-    begin: Path | None = None  # another run's checkpoint: or a bundle's folder: the weights that a new run begins with
+    begin: Path | None = None  # another run's checkpoint or a bundle's folder: the weights that a new run begins with
 
 
 class Pool:
@@ -197,20 +197,25 @@ class _Run:
         self.step, self.spent_s = 0, 0.0
         self.path = config.out / f"{config.what}.ckpt"
 
-    def resume(self) -> None:
-        """Go on from the run's checkpoint, if there is one."""
-        if self.path.exists():
-            state = torch.load(self.path, weights_only=True)
-            self.net.load_state_dict(state["net"])
-            self.mean.load_state_dict(state["mean"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.step, self.spent_s = state["step"], state["spent_s"]
-        elif self.config.begin is not None:
-            if self.config.begin.is_dir():
-                begin_with_bundle(self.net, self.config.what, self.config.begin)
-            else:
-                begin_with(self.net, self.config.begin)
-            self.mean.module.load_state_dict(self.net.state_dict())
+    def resume(self) -> bool:
+        """Go on from the run's checkpoint; False where there is none."""
+        if not self.path.exists():
+            return False
+        state = torch.load(self.path, weights_only=True)
+        self.net.load_state_dict(state["net"])
+        self.mean.load_state_dict(state["mean"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.spent_s = state["step"], state["spent_s"]
+        return True
+
+    def begin(self, source: Path, pool: Pool) -> None:
+        """Begin with the weights of another run or of a bundle."""
+        if source.is_dir():
+            begin_with_bundle(self.net, self.config.what, source)
+            unfold_norms(self.net, (_tensors(pool.batch())["rgb"] for _ in range(UNFOLD_BATCHES)))
+        else:
+            begin_with(self.net, source)
+        self.mean.module.load_state_dict(self.net.state_dict())
 
     def save(self) -> None:
         """Checkpoint, whole or not at all."""
@@ -235,12 +240,11 @@ def train(config: TrainConfig) -> Path:
     torch.set_num_threads(config.threads)
     config.out.mkdir(parents=True, exist_ok=True)
     run = _Run(config)
-    run.resume()
+    resumed = run.resume()
     (config.out / f"{config.what}.json").write_text(json.dumps(asdict(config), default=str, indent=1))
     pool = Pool(config, np.random.default_rng([config.seed, run.step]))
-    if run.step == 0 and config.begin is not None and config.begin.is_dir():
-        unfold_norms(run.net, (_tensors(pool.batch())["rgb"] for _ in range(UNFOLD_BATCHES)))
-        run.mean.module.load_state_dict(run.net.state_dict())
+    if config.begin is not None and not resumed:
+        run.begin(config.begin, pool)
     held = [Shard(p, (config.what,)) for p in sorted(config.shards.glob("shard-*.npz"))[:VALIDATION_SHARDS]]
     log = (config.out / f"{config.what}.jsonl").open("a")
     clock, recent = time.perf_counter(), []

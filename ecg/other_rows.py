@@ -31,7 +31,7 @@ class ReadTrace:
 
 def drawn(window: StripWindow, others: Iterable[ReadTrace]) -> U8:
     """The other rows' traces in a window: (rows, columns), 0 where there is none, up to 255 where one surely is."""
-    out = np.zeros((window.n_rows, window.n_columns), np.float32)
+    out = np.zeros((window.n_rows, window.n_columns), np.uint8)
     rows = np.arange(window.n_rows, dtype=np.float32)[:, None]
     x = window.columns_mm()
     for other in others:
@@ -42,8 +42,8 @@ def drawn(window: StripWindow, others: Iterable[ReadTrace]) -> U8:
         if len(here):
             away = np.maximum(np.maximum(low[here] - rows, rows - high[here]), 0)
             line = sure[here] * np.clip((SOLID_ROWS + FADE_ROWS - away) / FADE_ROWS, 0, 1)
-            out[:, here] = np.maximum(out[:, here], line)
-    return np.asarray(np.rint(255 * out), np.uint8)
+            out[:, here] = np.maximum(out[:, here], np.rint(255 * line).astype(np.uint8))
+    return out
 
 
 def _stroke(row: F32) -> tuple[F32, F32]:

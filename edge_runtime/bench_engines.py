@@ -34,7 +34,8 @@ from edge_runtime.reader import MARK_READER, SHIPPED, Reader
 from edge_runtime.results_log import append_result, conditions, tidy
 
 FLOAT: Final = ("onnx",)
-EIGHT_BIT: Final = {"ort": ("ort",), "openvino": ("ort",)}
+EIGHT_BIT: Final = ("ort",)
+ENGINES: Final = ("ort", "openvino")
 SEED: Final = 3
 Ways = dict[str, tuple[str, tuple[str, ...]]]
 
@@ -97,8 +98,8 @@ class Pair:
 
 def ways() -> Ways:
     """Engine and kinds of files by the name of each way that can be run here."""
-    engines = [e for e in EIGHT_BIT if e == "ort" or importlib.util.find_spec(e)]
-    return {f"{e} {p}": (e, k) for e in engines for p, k in (("fp32", FLOAT), ("int8", EIGHT_BIT[e]))}
+    engines = [e for e in ENGINES if e == "ort" or importlib.util.find_spec(e)]
+    return {f"{e} {p}": (e, k) for e in engines for p, k in (("fp32", FLOAT), ("int8", EIGHT_BIT))}
 
 
 def versions() -> dict[str, str]:

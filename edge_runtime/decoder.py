@@ -10,11 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ecg.bundle import ModelBundle
+from ecg.errors import BundleError
 from ecg.geometry import StripWindow, local_scale, sample_shrunken, shrunken, strip_xy
-from ecg.marks import STRIP_ROW_STRIDE, STRIP_TALLER
+from ecg.marks import STRIP_CHANNELS, STRIP_ROW_STRIDE, STRIP_TALLER
 from ecg.other_rows import LEAST_SURE, ReadTrace, drawn
 from ecg.page import F32, U8, LeadStrip, PageLayout, Photo, Sheet
-from edge_runtime.decoder_windows import OVERLAP_COLUMNS, rows_of, tile_windows, usual_half_mm
+from edge_runtime.decoder_windows import OVERLAP_COLUMNS, centre_mm, rows_of, tile_windows, usual_half_mm
+from edge_runtime.engines import open_engine
 from edge_runtime.engines.base import Engine
 from edge_runtime.layout_evidence import Ink
 
@@ -28,14 +31,18 @@ NEAR_BINS = 24  # the expectation is taken this far around the likeliest height
 
 @dataclass(frozen=True, eq=False)
 class RowTrace:
-    """One row read: x_mm, y_mm, presence and sharpness (n,) each; the strips that lie on it; its windows' middle."""
+    """One row read: x_mm, y_mm, presence and sharpness (n,) each; the strips that lie on it."""
 
     strips: tuple[LeadStrip, ...]
     x_mm: NDArray[np.float64]
     y_mm: NDArray[np.float64]
     presence: F32
     sharpness: F32
-    centre_mm: float = 0.0
+
+    @property
+    def centre_mm(self) -> float:
+        """The middle of its windows."""
+        return centre_mm(self.strips)
 
     def as_read(self) -> ReadTrace:
         """The trace as other rows' windows are told of it."""
@@ -53,6 +60,16 @@ class Tile:
 
 
 ReadTiles = Callable[[Sequence[StripWindow]], list[Tile]]
+
+
+def open_decoder(bundle: ModelBundle, engine: str = "auto", *, threads: int | None = None) -> Engine:
+    """The decoder of a bundle; raises ``BundleError`` where it isn't shown what ours is: earlier ones weren't told of
+    the other rows."""
+    shape = bundle.spec("decoder").inputs[0].shape
+    if len(shape) != 4 or shape[1] != len(STRIP_CHANNELS):
+        raise BundleError(f"{bundle.info.path}: its decoder takes {shape}, ours {len(STRIP_CHANNELS)} channels; use "
+                          "the shipped bundle, or train and export the decoder again")  # fmt: skip
+    return open_engine(bundle, "decoder", engine, threads=threads)
 
 
 class Strips:
@@ -78,11 +95,12 @@ class Strips:
 
 
 def decode_rows(
-    photo: Photo, sheet: Sheet, layout: PageLayout, decoder: Engine, ink: Ink | None = None
+    photo: Photo, sheet: Sheet, layout: PageLayout, decoder: Engine, ink: Ink | None = None, *, twice: bool = True
 ) -> tuple[RowTrace, ...]:
     """Every row of the page, all tiles of all rows batched together; ``ink`` tells which traces are low.
 
-    Where traces of two rows meet, both are read once more, each shown where the others were seen to run.
+    Where traces of two rows meet, both are read once more, each shown where the others were seen to run; not so without
+    ``twice``.
     """
     rows = rows_of(layout)
     windows = tile_windows(rows, layout, ink)
@@ -92,21 +110,24 @@ def decode_rows(
     usual = [usual_half_mm(row, layout) for row in rows]
     tiles = [[settled(first[w], half, strips.read) for w in row] for half, row in zip(usual, windows, strict=True)]
     read = [_joined(row, of) for row, of in zip(rows, tiles, strict=True)]
-    return tuple(_again(read, k, tiles[k], usual[k], strips) for k in range(len(rows)))
+    if not twice:
+        return tuple(read)
+    known = [(row.centre_mm, row.as_read()) for row in read]
+    out = []
+    for row, of, half in zip(read, tiles, usual, strict=True):
+        others = [trace for centre, trace in known if abs(centre - row.centre_mm) > SAME_ROW_MM]
+        out.append(_again(row, of, half, others, strips))
+    return tuple(out)
 
 
-def _again(read: Sequence[RowTrace], k: int, tiles: list[Tile], usual_mm: float, strips: Strips) -> RowTrace:
-    """Row ``k`` with those of its tiles read once more in which it meets another row."""
-    centre = tiles[0].window.y_centre_mm
-    others = [r.as_read() for r in read if abs(r.centre_mm - centre) > SAME_ROW_MM]
+def _again(row: RowTrace, tiles: list[Tile], usual_mm: float, others: list[ReadTrace], strips: Strips) -> RowTrace:
+    """The row with those of its tiles read once more in which it meets one of the others."""
     met = [i for i, tile in enumerate(tiles) if any(meets(tile, other) for other in others)]
     if not met:
-        return read[k]
+        return row
     told = partial(strips.read, others=others)
     fresh = dict(zip(met, told([tiles[i].window for i in met]), strict=True))
-    return _joined(
-        read[k].strips, [settled(fresh[i], usual_mm, told) if i in fresh else t for i, t in enumerate(tiles)]
-    )
+    return _joined(row.strips, [settled(fresh[i], usual_mm, told) if i in fresh else t for i, t in enumerate(tiles)])
 
 
 def meets(tile: Tile, other: ReadTrace) -> bool:
@@ -163,7 +184,7 @@ def _joined(strips: tuple[LeadStrip, ...], tiles: list[Tile]) -> RowTrace:
         np.concatenate([v[part] for v, part in zip(of, parts, strict=True)])
         for of in zip(*((t.window.columns_mm(), *_columns(t)) for t in tiles), strict=True)
     )
-    return RowTrace(strips, x, y, p, s, tiles[0].window.y_centre_mm)
+    return RowTrace(strips, x, y, p, s)
 
 
 def _run(decoder: Engine, windows: Sequence[StripWindow], seen: Sequence[NDArray[np.uint8]]) -> list[Tile]:

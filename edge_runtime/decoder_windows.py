@@ -34,7 +34,7 @@ def rows_of(layout: PageLayout) -> Rows:
 
 def tile_windows(rows: Rows, layout: PageLayout, ink: Ink | None) -> tuple[tuple[StripWindow, ...], ...]:
     """The windows of every row, left to right; where ``ink`` is given, low ones for low traces."""
-    centres = np.array([_centre_mm(strips) for strips in rows])
+    centres = np.array([centre_mm(strips) for strips in rows])
     out = []
     for strips, centre in zip(rows, centres, strict=True):
         usual = usual_half_mm(strips, layout)
@@ -57,7 +57,8 @@ def usual_half_mm(strips: tuple[LeadStrip, ...], layout: PageLayout) -> float:
     )
 
 
-def _centre_mm(strips: tuple[LeadStrip, ...]) -> float:
+def centre_mm(strips: tuple[LeadStrip, ...]) -> float:
+    """The middle of a row's windows."""
     return float(np.average([s.baseline_mm for s in strips], weights=[s.x1_mm - s.x0_mm for s in strips]))
 
 

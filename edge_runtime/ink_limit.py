@@ -6,15 +6,16 @@ Whoever follows the middle of the ink, by hand or by machine, stops here; to do 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg.leads import LEAD_INDEX, base_lead
+from ecg.leads import base_lead
 from ecg.metrics import Score, score_reading
 from ecg.synth.style import PageStyle
-from ecg.synth.truth import PrintedPage
+from ecg.synth.truth import PrintedPage, TraceTruth
 from edge_runtime.evaluation import page_truth
 
 STEP_MM: Final = 0.01  # divides what lies between two samples
@@ -22,17 +23,18 @@ F64 = NDArray[np.float64]
 
 
 def ink_score(page: PrintedPage) -> Score:
-    """The score of the middle of every trace's ink; where a lead is printed twice, of its longer print."""
+    """The score of the middle of every trace's ink; of a lead printed twice that of the print which is its truth."""
     assert isinstance(page.style, PageStyle)
-    truth = page_truth(page)
-    mv = np.full_like(truth.mv, np.nan)
-    for trace in page.traces:  # rhythm strips come last and win, as in the truth
-        lead, sign = base_lead(trace.strip.lead)
-        x, y = trace.x_mm.astype(np.float64), trace.y_mm.astype(np.float64)
-        off_mv = (y - middle_of_ink(x, y, page.style.pen.width_mm)) / trace.strip.gain_mm_per_mv
-        first = round(trace.strip.start_s * trace.fs_hz)
-        mv[LEAD_INDEX[lead], first : first + len(trace.mv)] = trace.mv + sign * off_mv
-    return score_reading(truth, mv, truth.fs_hz)
+    seen = page_truth(replace(page, traces=tuple(_as_inked(t, page.style.pen.width_mm) for t in page.traces)))
+    return score_reading(page_truth(page), seen.mv, seen.fs_hz)
+
+
+def _as_inked(trace: TraceTruth, pen_mm: float) -> TraceTruth:
+    """The trace with the millivolts that the middle of its ink shows."""
+    _, sign = base_lead(trace.strip.lead)
+    x, y = trace.x_mm.astype(np.float64), trace.y_mm.astype(np.float64)
+    off_mv = (y - middle_of_ink(x, y, pen_mm)) / trace.strip.gain_mm_per_mv
+    return replace(trace, mv=(trace.mv + sign * off_mv).astype(np.float32))
 
 
 def middle_of_ink(x_mm: F64, y_mm: F64, pen_mm: float) -> F64:

@@ -10,14 +10,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from ecg.bundle import READER_NETS, ModelBundle, load_bundle
-from ecg.errors import BundleError
+from ecg.bundle import ModelBundle, load_bundle
 from ecg.leads import einthoven_residual_mv
-from ecg.marks import STRIP_CHANNELS
 from ecg.measurements import measure
 from ecg.page import BundleInfo, Decided, EcgSignal, Mark, Overrides, PageLayout, Photo, Reading, Sheet, Unreadable
 from edge_runtime.consistency import reconciled
-from edge_runtime.decoder import RowTrace, decode_rows
+from edge_runtime.decoder import RowTrace, decode_rows, open_decoder
 from edge_runtime.engines import open_engine
 from edge_runtime.engines.base import Engine
 from edge_runtime.finder import SURELY_READ, Found, find, texts_beyond
@@ -59,8 +57,8 @@ class Reader:
         """Load and verify a bundle (the shipped one if None); raises ``BundleError``, or ``EcgscanError`` where the
         engine (``edge_runtime.engines.ENGINES``) is not installed."""
         bundle: ModelBundle = load_bundle(bundle_dir or SHIPPED)
-        _check_decoder(bundle)
-        coarse, fine, decoder = (open_engine(bundle, name, engine, threads=threads) for name in READER_NETS)
+        coarse, fine = (open_engine(bundle, name, engine, threads=threads) for name in ("finder_coarse", "finder_fine"))
+        decoder = open_decoder(bundle, engine, threads=threads)
         names = open_engine(bundle, MARK_READER, engine, threads=threads) if MARK_READER in bundle.nets else None
         return cls(bundle.info, coarse, fine, decoder, open_findings(bundle, engine), names)
 
@@ -129,14 +127,6 @@ class Reader:
         if isinstance(again, Unreadable):
             return reading
         return replace(again, layout=replace(again.layout, decided={**again.layout.decided, "paper_speed": decided}))
-
-
-def _check_decoder(bundle: ModelBundle) -> None:
-    """Raise ``BundleError`` where the decoder isn't shown what ours is: earlier ones saw nothing of the other rows."""
-    shape = bundle.spec("decoder").inputs[0].shape
-    if len(shape) != 4 or shape[1] != len(STRIP_CHANNELS):
-        raise BundleError(f"{bundle.info.path}: its decoder takes {shape}, ours {len(STRIP_CHANNELS)} channels; use "
-                          "the shipped bundle, or train and export the decoder again")  # fmt: skip
 
 
 def _open_scale(layout: PageLayout) -> bool:

@@ -76,6 +76,11 @@ def traces_cross(page: PrintedPage) -> bool:
     return False
 
 
+def _traces(page: PrintedPage) -> str:
+    """How a row of results says whether traces cross."""
+    return "crossing" if traces_cross(page) else "apart"
+
+
 def tells_its_scale(page: PrintedPage) -> bool:
     """Whether a reader could know millimetres, speed and gain: heavy grid lines; printed text, or a pulse for the gain
     and, unless it is 5 mm wide at 50 mm/s as some machines print it, for the speed."""
@@ -91,7 +96,7 @@ def round_trip_rows(
     """Pages as printed, no camera: every layout at every speed and gain."""
     for name, page in round_trip_pages(seed, layouts, plain=plain):
         row = read_row(reader, Photo(np.array(page.rgb)), name, page_truth(page), group=page.layout.name)
-        yield replace(row, traces="crossing" if traces_cross(page) else "apart")
+        yield replace(row, traces=_traces(page))
 
 
 def round_trip_pages(
@@ -107,9 +112,9 @@ def round_trip_pages(
 def ink_rows(seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS) -> Iterator[Row]:
     """What the plain pages' ink leaves of their signals, whoever reads them (``edge_runtime.ink_limit``)."""
     for name, page in round_trip_pages(seed, layouts, plain=True):
-        layout, traces = page.layout, "crossing" if traces_cross(page) else "apart"
+        layout = page.layout
         yield Row(name, "read", layout.name, layout.paper_speed_mm_per_s, layout.gain_mm_per_mv, 0.0, {},
-                  group=layout.name, score=ink_score(page), traces=traces)  # fmt: skip
+                  group=layout.name, score=ink_score(page), traces=_traces(page))  # fmt: skip
 
 
 def photographed_rows(

@@ -53,13 +53,13 @@ def build_bundle(
     from this bundle as they are.  Nothing in ``out`` changes before every net has passed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        specs = _taken_over(base, Path(folder)) if base else {}
+        specs = {}
         for make in jobs:
             job = make()
             say(f"{job.name}:")
-            for taken in specs[job.name].files.values() if job.name in specs else ():
-                (Path(folder) / taken.file).unlink()
             specs[job.name] = build_net(job, Path(folder), int8=int8, keep_fp32=keep_fp32, say=say)
+        if base:
+            specs = _completed(specs, base, Path(folder))
         extra = {name: Path(folder) / path.name for name, path in text.files.items()}
         for name, path in text.files.items():
             extra[name].write_bytes(path.read_bytes())
@@ -75,12 +75,12 @@ def build_bundle(
     )  # fmt: skip
 
 
-def _taken_over(base: ModelBundle, folder: Path) -> dict[str, NetSpec]:
-    """A bundle's nets, their files copied into ``folder``."""
-    for spec in base.nets.values():
-        for file in spec.files.values():
+def _completed(specs: dict[str, NetSpec], base: ModelBundle, folder: Path) -> dict[str, NetSpec]:
+    """The nets with those of ``base`` that they lack, whose files are copied into ``folder``."""
+    for name, spec in base.nets.items():
+        for file in spec.files.values() if name not in specs else ():
             (folder / file.file).write_bytes((base.info.path / file.file).read_bytes())
-    return dict(base.nets)
+    return {**base.nets, **specs}
 
 
 def build_net(

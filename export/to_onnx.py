@@ -235,13 +235,14 @@ def jobs(source: JobSource, *, based: bool = False) -> list[Callable[[], NetJob]
 
     ``OPTIONAL`` ones are left out where the run has none, with ``based`` any, but not all.
     """
-    missing = [f"{name}.ckpt" for name in JOBS if name not in OPTIONAL and not _checkpoint(source, name).exists()]
-    if missing and based and not any(_checkpoint(source, name).exists() for name in JOBS):
+    there = [name for name in JOBS if _checkpoint(source, name).exists()]
+    missing = [f"{name}.ckpt" for name in JOBS if name not in (*OPTIONAL, *there)]
+    if based and not there:
         raise BundleError(f"{source.run}: has none of {', '.join(JOBS)} as .ckpt; name another run with --run")
     if missing and not based:
         raise BundleError(f"{source.run}: no {', '.join(missing)}; train with ecgscan-distill --part finder and "
                           "--part decoder")  # fmt: skip
-    return [partial(job, source) for name, job in JOBS.items() if _checkpoint(source, name).exists()]
+    return [partial(JOBS[name], source) for name in there]
 
 
 def _checkpoint(source: JobSource, name: str) -> Path:
