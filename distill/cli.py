@@ -30,6 +30,7 @@ class Part(str, Enum):
     finder_fine = "finder-fine"
     decoder = "decoder"
     mark_reader = "mark-reader"
+    start_reader = "start-reader"
     encoder = "encoder"
 
 
@@ -65,13 +66,12 @@ def distill(
     if part is Part.encoder:
         _told(lambda: _encoder(student.value, pages, targets, out, minutes, steps, batch, threads, seed))
         return
-    from distill.mark_train import MarkConfig, train_marks
+    if part in (Part.mark_reader, Part.start_reader):
+        _told(lambda: _patch_reader(part, shards, out, steps, seed, threads))
+        return
     from distill.train import PARTS, TrainConfig, train
 
     def work() -> None:
-        if part is Part.mark_reader:
-            typer.echo(f"wrote {train_marks(MarkConfig(shards, out, steps=steps or 2600, seed=seed, threads=threads))}")
-            return
         for what in PARTS[part.value]:
             budget_s = 0.0 if steps else minutes * 60
             config = TrainConfig(what, shards, out, steps=steps or 1, batch=batch, threads=threads, seed=seed,
@@ -79,6 +79,18 @@ def distill(
             typer.echo(f"wrote {train(config)}")
 
     _told(work)
+
+
+def _patch_reader(part: Part, patches: Path, out: Path, steps: int, seed: int, threads: int) -> None:
+    """The readers of what small patches show."""
+    from distill.mark_train import MarkConfig, train_marks
+    from distill.start_train import StartTraining, train_starts
+
+    if part is Part.mark_reader:
+        path = train_marks(MarkConfig(patches, out, steps=steps or 2600, seed=seed, threads=threads))
+    else:
+        path = train_starts(StartTraining(patches, out, steps=steps or 6000, seed=seed, threads=threads))
+    typer.echo(f"wrote {path}")
 
 
 def _encoder(
@@ -199,6 +211,27 @@ def render_marks(
         out, files, first, data=tuple(data or ()), fonts=tuple(fonts or ()), workers=workers, seed=seed
     )
     _told(lambda: render_patches(config))
+
+
+@app.command("render-starts")
+def render_starts(
+    out: Annotated[Path, typer.Option(help="Folder for the patches; files there are kept.")] = Path("runs/starts"),
+    files: Annotated[int, typer.Option(help="How many files of 40 pages.")] = 260,
+    first: Annotated[int, typer.Option(help="Number of the first.")] = 0,
+    data: Annotated[
+        list[str] | None, typer.Option(help="Records to print: ptbxl:DIR, cinc:DIR, ludb:DIR, wfdb:DIR.")
+    ] = None,
+    fonts: Annotated[list[str] | None, typer.Option(help="More TrueType files for printed text.")] = None,
+    workers: Annotated[int, typer.Option()] = 1,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Print pages and cut out where traces start and end: what --part start-reader --shards OUT learns from."""
+    from distill import start_samples
+
+    config = start_samples.StartConfig(
+        out, files, first, data=tuple(data or ()), fonts=tuple(fonts or ()), workers=workers, seed=seed
+    )
+    _told(lambda: start_samples.render_starts(config))
 
 
 def _told(work) -> None:

@@ -87,14 +87,15 @@ def cut_patch(rgb: U8, px_per_mm: float, x_mm: float, y_mm: float, rng: np.rando
     matrix = np.array([[c, -s, origin[0]], [s, c, origin[1]]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     out = cv2.warpAffine(rgb, matrix, (shape[1], shape[0]), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    out = recoloured(_compressed(np.asarray(out, np.uint8), rng), rng).max(axis=-1)
+    out = recoloured(compressed(np.asarray(out, np.uint8), rng), rng).max(axis=-1)
     if rng.random() < 0.5:  # shade
         ramp = np.linspace(rng.uniform(0.6, 1), rng.uniform(0.6, 1), out.shape[1])
         out = np.clip(out * ramp, 0, 255).astype(np.uint8)
     return np.asarray(cv2.resize(out, (PATCH_WIDTH, PATCH_HEIGHT), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def _compressed(rgb: U8, rng: np.random.Generator) -> U8:
+def compressed(rgb: U8, rng: np.random.Generator) -> U8:
+    """The picture, mostly as a JPEG of some quality shows it."""
     if rng.random() < 0.4:
         return rgb
     ok, data = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, int(rng.uniform(35, 95))])

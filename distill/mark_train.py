@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.checkpoints import save_whole
 from distill.mark_samples import load_patches
 from distill.nets import MarkReader
+from distill.patch_train import PatchTraining, train_on_patches
 from ecg.errors import InputError
 from ecg.marks import READ_KINDS
 
@@ -24,16 +21,9 @@ SAME_TURNED = ("lead:I", "lead:II", "lead:III")
 
 
 @dataclass(frozen=True)
-class MarkConfig:
+class MarkConfig(PatchTraining):
     """One training; ``patches`` is a folder of ``ecgscan-distill render-marks``."""
 
-    patches: Path
-    out: Path
-    steps: int = 3000
-    batch: int = 128
-    lr: float = 2e-3
-    seed: int = 0
-    threads: int = 1
     held_out: int = 2000
 
 
@@ -63,65 +53,32 @@ def _inputs(patches: NDArray[np.uint8], rng: np.random.Generator | None = None) 
     return x.contiguous(memory_format=torch.channels_last)
 
 
-@torch.no_grad()
-def accuracy(net: MarkReader, patches: NDArray[np.uint8], kinds: NDArray[np.int64]) -> dict[str, float]:
+def accuracy(net: nn.Module, patches: NDArray[np.uint8], kinds: NDArray[np.int64]) -> dict[str, float]:
     """Share read right: of all, of names, of texts, and of what is neither."""
-    net.eval()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        said = np.concatenate([net(_inputs(patches[k : k + 500])).argmax(1).numpy() for k in range(0, len(kinds), 500)])
-    net.train()
+    said = np.concatenate([net(_inputs(patches[k : k + 500])).argmax(1).numpy() for k in range(0, len(kinds), 500)])
     groups: dict[str, tuple[str, ...]] = {"lead": ("lead:",), "text": ("speed:", "gain:"), "other": ("other",)}
     out = {"all": float((said == kinds).mean())}
     for name, start in groups.items():
         here = np.isin(kinds, [i for i, k in enumerate(READ_KINDS) if k.startswith(start)])
         out[name] = float((said[here] == kinds[here]).mean()) if here.any() else float("nan")
-    return {k: round(v, 4) for k, v in out.items()}
+    return out
 
 
 def train_marks(config: MarkConfig) -> Path:
     """Train, going on from ``out``/marks.ckpt; returns it."""
-    torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
     patches, kinds = load_patches(config.patches)
     if len(kinds) < 2 * config.held_out:
         raise InputError(f"{config.patches}: {len(kinds)} patches are too few; run ecgscan-distill render-marks first")
     held, seen = slice(0, config.held_out), slice(config.held_out, None)
     odds = _odds(kinds[seen])
-    net = MarkReader().to(memory_format=torch.channels_last).train()
-    optimiser = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=0.02)
-    config.out.mkdir(parents=True, exist_ok=True)
-    path, first = config.out / "marks.ckpt", 0
-    if path.exists():
-        state = torch.load(path, weights_only=True)
-        net.load_state_dict(state["net"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
-    (config.out / "marks.json").write_text(json.dumps(asdict(config), default=str, indent=1))
-    start, losses = time.perf_counter(), []
-    for step in range(first, config.steps):
-        rng = np.random.default_rng([config.seed, step])
+
+    def loss(net: nn.Module, rng: np.random.Generator) -> Tensor:
         pick = config.held_out + rng.choice(len(odds), config.batch, p=odds)
-        for group in optimiser.param_groups:
-            group["lr"] = (
-                config.lr * min(1, (step + 1) / 100) * (0.01 + 0.495 * (1 + math.cos(math.pi * step / config.steps)))
-            )
         some, what = turned_over(patches[pick], kinds[pick], rng)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = net(_inputs(some, rng))
-        loss = F.cross_entropy(logits.float(), torch.from_numpy(what), label_smoothing=0.02)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-        if (step + 1) % 250 == 0 or step + 1 == config.steps:
-            line = {"step": step + 1, "spent_s": round(time.perf_counter() - start, 1),
-                    "loss": round(float(np.mean(losses)), 4), **accuracy(net, patches[held], kinds[held])}  # fmt: skip
-            losses = []
-            print(f"marks {line}", flush=True)
-            with (config.out / "marks.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-            save_whole({"net": net.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}, path)
-    return path
+        logits = net(_inputs(some, rng))
+        return F.cross_entropy(logits.float(), torch.from_numpy(what), label_smoothing=0.02)
+
+    return train_on_patches("marks", MarkReader, config, loss, lambda net: accuracy(net, patches[held], kinds[held]))
 
 
 def load_marks(path: Path) -> MarkReader:

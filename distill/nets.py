@@ -1,4 +1,7 @@
-"""The compact students: two finders and the decoder. Convolution, batch norm and ReLU only, so that INT8 gains."""
+"""The compact students: two finders, the readers of marks and starts, and the decoder.
+
+Convolution, batch norm and ReLU only, so that INT8 gains.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,15 @@ from torch.nn import functional as F
 from ecg.marks import (
     AREA_CHANNELS,
     COARSE_CHANNELS,
+    END_KINDS,
     GRID_CHANNELS,
     MARK_KINDS,
     PATCH_HEIGHT,
     PATCH_WIDTH,
     PLACE_CHANNELS,
     READ_KINDS,
+    START_BINS,
+    START_SIDE,
     STRIP_CHANNELS,
 )
 
@@ -168,6 +174,28 @@ class MarkReader(nn.Module):
     def forward(self, patch: Tensor) -> Tensor:
         """See the class; grey values 0..255."""
         return self.head(self.body(as_seen(patch)).flatten(1))
+
+
+class StartReader(nn.Module):
+    """Patches (B, 3, 96, 96) around where traces start or end to logits (B, 2, 102): for a start and for an end as
+    END_KINDS, how far right of the patch's middle it lies (``START_OFFSETS_MM``), and last that it isn't there."""
+
+    outputs = ("place",)
+
+    def __init__(self, widths: tuple[int, ...] = (16, 24, 32, 48), hidden: int = 128) -> None:
+        super().__init__()
+        a, b, c, d = widths
+        # Only x is asked for: it keeps its resolution the longest.
+        self.body = nn.Sequential(
+            conv(3, a, 2), conv(a, b, (2, 1)), Residual(b), conv(b, c, (2, 1)), Residual(c), conv(c, d, 2), Residual(d)
+        )
+        self.hidden = nn.Linear(d * (START_SIDE // 16) * (START_SIDE // 4), hidden)
+        self.head = nn.Linear(hidden, len(END_KINDS) * (START_BINS + 1))
+
+    def forward(self, patch: Tensor) -> Tensor:
+        """See the class; colours 0..255."""
+        said = self.head(F.relu(self.hidden(self.body(as_seen(patch)).flatten(1))))
+        return said.unflatten(1, (len(END_KINDS), START_BINS + 1))
 
 
 class StripDecoder(nn.Module):

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg.marks import COARSE_PX
+from ecg.marks import COARSE_PX, START_PX_PER_MM, START_SIDE
 from ecg.page import F32, U8, Sheet
 
 LEAST_PX = 0.95  # photo px an output px that shrinking by a whole number may leave
@@ -267,3 +267,9 @@ class StripWindow:
 def strip_xy(sheet: Sheet, window: StripWindow) -> F32:
     """Photo px (n_rows, n_columns, 2) of a strip's pixels."""
     return grid_xy(sheet, window.columns_mm(), window.rows_mm())
+
+
+def start_patch_mm() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far right of the middle of a start reader's patch its columns (96,) lie, and below it its rows (96,), mm."""
+    middle = np.arange(START_SIDE, dtype=np.float64) + 0.5 - START_SIDE / 2
+    return middle / START_PX_PER_MM[0], middle / START_PX_PER_MM[1]

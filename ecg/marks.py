@@ -46,3 +46,10 @@ PATCH_HEIGHT: Final = 40
 PATCH_WIDTH: Final = 224
 SPLIT_GAIN: Final = "gain:10/5"
 READ_KINDS: Final = (*LEAD_KINDS, *TEXT_KINDS, SPLIT_GAIN, "other")
+
+# The start reader's input: a patch along the lattice around the place where a trace is thought to start or to end.
+START_SIDE: Final = 96  # columns, and rows
+START_PX_PER_MM: Final = (12.0, 8.0)  # along the trace, and across
+START_BIN_MM: Final = 0.02
+START_BINS: Final = 101  # where the place really is, seen from the patch's middle; and one answer more: not here
+START_OFFSETS_MM: Final = tuple(round((k - START_BINS // 2) * START_BIN_MM, 2) for k in range(START_BINS))

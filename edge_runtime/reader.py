@@ -29,11 +29,12 @@ from edge_runtime.layout_gaps import with_seen_gaps
 from edge_runtime.refine import refined
 from edge_runtime.relabel import relabelled
 from edge_runtime.signals import assemble
+from edge_runtime.start_reader import with_read_starts
 from edge_runtime.tempo import other_speed
 
 T = TypeVar("T")
 SHIPPED = Path(__file__).parent / "models"
-MARK_READER = "mark_reader"
+MARK_READER, START_READER = "mark_reader", "start_reader"
 MIN_COVERAGE = 0.35  # of the printed samples; below, the trace was not followed
 MIN_CONFIDENCE = 0.30
 CONFIRMED = 0.95  # of both: texts that say the same change nothing
@@ -45,10 +46,10 @@ class Reader:
 
     def __init__(
         self, bundle: BundleInfo, coarse: Engine, fine: Engine, decoder: Engine, findings: FindingsHead | None = None,
-        names: Engine | None = None,
+        names: Engine | None = None, starts: Engine | None = None,
     ) -> None:  # fmt: skip
         self.bundle = bundle
-        self.coarse, self._fine, self._decoder, self._names = coarse, fine, decoder, names
+        self.coarse, self._fine, self._decoder, self._names, self._starts = coarse, fine, decoder, names, starts
         self._findings = findings
         self.keep_embedding = False
 
@@ -59,8 +60,11 @@ class Reader:
         bundle: ModelBundle = load_bundle(bundle_dir or SHIPPED)
         coarse, fine = (open_engine(bundle, name, engine, threads=threads) for name in ("finder_coarse", "finder_fine"))
         decoder = open_decoder(bundle, engine, threads=threads)
-        names = open_engine(bundle, MARK_READER, engine, threads=threads) if MARK_READER in bundle.nets else None
-        return cls(bundle.info, coarse, fine, decoder, open_findings(bundle, engine), names)
+        names, starts = (
+            open_engine(bundle, name, engine, threads=threads) if name in bundle.nets else None
+            for name in (MARK_READER, START_READER)
+        )
+        return cls(bundle.info, coarse, fine, decoder, open_findings(bundle, engine), names, starts)
 
     def read(self, photo: Photo, overrides: Overrides | None = None) -> Reading | Unreadable:
         """One photo to a reading, or the reason why it can't be read."""
@@ -94,6 +98,8 @@ class Reader:
         ink = find_ink(found.trace_map)
         rows = _timed(timings, "decoder", lambda: decode_rows(photo, sheet, placed, self._decoder, ink))
         rows, layout = with_seen_ends(*with_seen_gaps(rows, placed))
+        if (starts := self._starts) is not None:
+            rows, layout = _timed(timings, "starts", lambda: with_read_starts(photo, sheet, rows, layout, starts))
         assembled = assemble(rows, layout)
         signal = _timed(timings, "signals", lambda: reconciled(assembled))
         quality = {**_quality(found, rows, layout, signal), **contradictions(rows, layout, assembled)}

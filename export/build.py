@@ -93,7 +93,7 @@ def build_net(
     chosen: dict[str, Any] = {}
     calibrated = int8 and job.calibration is not None and job.figures is not None
     if int8 and not calibrated:
-        say("  stays in float: nothing to calibrate it with was named (--shards, --patches, --readings)")
+        say("  stays in float: nothing to calibrate it with was named (--shards, --patches, --starts, --readings)")
     if calibrated and job.calibration and job.figures:
         feeds = list(job.calibration())
         made = calibrate(plain, feeds, lambda m: _measured(job, m), job.limits, say=say)

@@ -50,6 +50,9 @@ def main(
     patches: Annotated[
         Path | None, typer.Option(help="Patches that calibrate the mark reader; without them it stays in float.")
     ] = None,
+    starts: Annotated[
+        Path | None, typer.Option(help="Starts that calibrate the start reader; without them it stays in float.")
+    ] = None,
     readings: Annotated[
         Path | None, typer.Option(help="Readings that calibrate the findings' net; without them it stays in float.")
     ] = None,
@@ -68,7 +71,7 @@ def main(
 ) -> None:
     """Export nets, each held against torch and its task, as one bundle; or a bundle for TensorRT or OpenVINO."""
     try:
-        held = {"shards": shards, "patches": patches, "readings": readings}
+        held = {"shards": shards, "patches": patches, "starts": starts, "readings": readings}
         source = run or Path("runs/student")
         if target is Target.onnx or run is not None:
             text = {"extras": _extras(extras or _there(source / "findings.json")), "notes": notes,

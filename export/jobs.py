@@ -45,13 +45,15 @@ class NetJob:
 class JobSource:
     """Where jobs come from: a run's checkpoints, and what calibrates and holds out (None: float only).
 
-    ``shards`` for finders and decoder, ``patches`` (``ecgscan-distill render-marks``) for the mark reader, ``readings``
-    (``ecgscan-distill readings``) for the findings' net.
+    ``shards`` for finders and decoder, ``patches`` (``ecgscan-distill render-marks``) for the mark reader, ``starts``
+    (``ecgscan-distill render-starts``) for the start reader, ``readings`` (``ecgscan-distill readings``) for the
+    findings' net.
     """
 
     run: Path
     shards: Path | None = None
     readings: Path | None = None
     patches: Path | None = None
+    starts: Path | None = None
     samples: int = 32
     held_out: int = 36

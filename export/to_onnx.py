@@ -16,6 +16,8 @@ from calibration.choose import Limit
 from distill import heldout
 from distill.mark_train import load_marks
 from distill.signal_path import EXAMPLE_SHAPE, load_signal_net
+from distill.start_samples import load_starts, start_files
+from distill.start_train import load_starts_net, start_figures
 from distill.train import load_net
 from ecg.bundle import DataSource, TensorSpec
 from ecg.errors import BundleError, InputError
@@ -25,6 +27,7 @@ from ecg.marks import (
     AREA_CHANNELS,
     COARSE_CHANNELS,
     COARSE_PX,
+    END_KINDS,
     FINE_STRIDE,
     GRID_CHANNELS,
     MARK_KINDS,
@@ -33,6 +36,9 @@ from ecg.marks import (
     PATCH_WIDTH,
     PLACE_CHANNELS,
     READ_KINDS,
+    START_BINS,
+    START_PX_PER_MM,
+    START_SIDE,
     STRIP_CHANNELS,
     STRIP_COLUMNS,
     STRIP_ROWS,
@@ -162,7 +168,7 @@ def marks_job(source: JobSource) -> NetJob:
         calibration = partial(_singly, "patch", drawn[0][::8])
         figures = partial(_marks_figures, held)
     return NetJob(
-        "mark_reader", net, {"patch": np.random.default_rng(0).uniform(0, 255, (4, 1, *size)).astype(np.float32)},
+        "mark_reader", net, _patches((4, 1, *size)),
         (TensorSpec("patch", ("batch", 1, *size), "NCHW", channels=("brightest",)),),
         (TensorSpec("kind", ("batch", len(READ_KINDS)), "NC", channels=READ_KINDS),),
         settings={"px_per_mm": PATCH_PX_PER_MM}, sizes={"batch": (1, 32, 96)},
@@ -191,6 +197,34 @@ def mark_patches(folder: Path, count: int) -> tuple[Patches, Patches]:
             step = max(1, len(file["kind"]) // count)
             out.append((file["patch"][::step, None][:count], file["kind"][::step][:count].astype(np.int64)))
     return out[0], out[1]
+
+
+def starts_job(source: JobSource) -> NetJob:
+    """The reader of where traces start and end."""
+    net = load_starts_net(_checkpoint(source, "starts"))
+    calibration = figures = None
+    if source.starts is not None:
+        files = start_files(source.starts)
+        drawn, held = load_starts(files[-1:]), load_starts(files[:1])
+        inputs = np.ascontiguousarray(held[0].transpose(0, 3, 1, 2))
+        calibration = partial(_singly, "patch", drawn[0].transpose(0, 3, 1, 2)[:: max(1, len(drawn[1]) // 64)])
+
+        def figures(run: Callable[[Feed], Sequence[NDArray[np.floating]]]) -> dict[str, float]:
+            parts = [run({"patch": inputs[k : k + 32]})[0] for k in range(0, len(inputs), 32)]
+            return start_figures(np.concatenate(parts), *held[1:])
+
+    return NetJob(
+        "start_reader", net, _patches((4, 3, START_SIDE, START_SIDE)),
+        (TensorSpec("patch", ("batch", 3, START_SIDE, START_SIDE), "NCHW", channels=("red", "green", "blue")),),
+        (TensorSpec("place", ("batch", len(END_KINDS), START_BINS + 1), "NCW", channels=END_KINDS),),
+        settings={"px_per_mm_x": START_PX_PER_MM[0], "px_per_mm_y": START_PX_PER_MM[1]}, sizes={"batch": (1, 16, 64)},
+        calibration=calibration, figures=figures,
+        limits=(Limit("loss", 0.05, False), Limit("start_off_mm", 0.001, False)),
+    )  # fmt: skip
+
+
+def _patches(shape: tuple[int, ...]) -> Feed:
+    return {"patch": np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)}
 
 
 def _labels(readings: Readings) -> NDArray[np.floating]:
@@ -226,8 +260,11 @@ def _findings_figures(
 
 
 # Every net of a bundle, in the order of reading; a new net is one more function here.
-JOBS: Final = {"coarse": coarse_job, "fine": fine_job, "strip": strip_job, "marks": marks_job, "findings": findings_job}
-OPTIONAL: Final = ("marks", "findings")
+JOBS: Final = {
+    "coarse": coarse_job, "fine": fine_job, "marks": marks_job, "strip": strip_job, "starts": starts_job,
+    "findings": findings_job,
+}  # fmt: skip
+OPTIONAL: Final = ("marks", "starts", "findings")
 
 
 def jobs(source: JobSource, *, based: bool = False) -> list[Callable[[], NetJob]]:

@@ -1,0 +1,124 @@
+"""What is made of the start reader's answers, and that it is shown the photo where the places are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ecg.marks import START_BINS, START_PX_PER_MM, START_SIDE
+from ecg.page import Decided, LeadStrip, PageLayout, Photo, Sheet
+from edge_runtime.decoder import RowTrace
+from edge_runtime.start_reader import OFFSETS_MM, Place, agreed_mm, cut_starts, find_places, with_read_starts
+
+PX = 8.0
+
+
+def logits(*offsets_mm: float | None) -> np.ndarray:
+    """Of places that lie ``offsets_mm`` off, None for those that aren't there."""
+    out = np.full((len(offsets_mm), START_BINS + 1), -12.0, np.float32)
+    for row, off in zip(out, offsets_mm, strict=True):
+        if off is None:
+            row[-1] = 4.0
+        else:
+            row[:-1] = -0.5 * ((OFFSETS_MM - off) / 0.03) ** 2
+    return out
+
+
+def sheet() -> Sheet:
+    x, y = np.meshgrid(np.arange(0, 121, 5.0), np.arange(0, 81, 5.0))
+    return Sheet((np.stack([x, y], -1) * PX - 0.5).astype(np.float32))
+
+
+def page(how: str = "layout") -> tuple[tuple[RowTrace, ...], PageLayout]:
+    """Two rows of two columns of 40 mm from x = 20 on, level at 20 and 50 mm."""
+    x = 14 + (np.arange(8 * 94) + 0.5) / 8
+    rows, strips = [], []
+    for r, y in enumerate((20.0, 50.0)):
+        row = tuple(
+            LeadStrip(lead, r, 20.0 + 40 * c, 60.0 + 40 * c, y, 1.6 * c, 10.0)
+            for c, lead in enumerate((("I", "V1"), ("II", "V2"))[r])
+        )
+        there = ((x > 20) & (x < 100)).astype(np.float32)
+        rows.append(RowTrace(row, x, np.full(len(x), y), there, there))
+        strips += row
+    return tuple(rows), PageLayout("partial", 25.0, 10.0, tuple(strips), decided={"columns": Decided(how, 1.0)})
+
+
+class Says:
+    """The same answer for every patch it is shown."""
+
+    def __init__(self, off_mm: float | None) -> None:
+        self.off_mm, self.seen = off_mm, np.zeros(0)
+
+    def __call__(self, patches):
+        self.seen = patches
+        return {"place": np.repeat(logits(self.off_mm)[None], len(patches), 0).repeat(2, 1)}
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def test_places_that_agree_move_the_columns_there():
+    assert agreed_mm(logits(0.12, 0.13, 0.12, 0.11)) == pytest.approx(0.12, abs=0.005)
+
+
+def test_a_place_read_wrongly_doesn_t_count_against_three_that_agree():
+    assert agreed_mm(logits(0.05, 0.06, -0.7, 0.05)) == pytest.approx(0.053, abs=0.01)
+
+
+def test_places_that_aren_t_there_say_nothing():
+    assert agreed_mm(logits(None, None)) == pytest.approx(0.0, abs=0.005)
+    assert agreed_mm(logits(None, 0.1, None)) == pytest.approx(agreed_mm(logits(0.1)), abs=0.005)
+
+
+def test_small_shifts_are_likelier_than_large_ones():
+    flat = np.zeros((1, START_BINS + 1), np.float32)
+    flat[0, :-1][OFFSETS_MM < 0] = -12.0  # somewhere to the right, no matter how far
+    assert 0.0 < agreed_mm(flat) < 0.1
+
+
+@pytest.mark.parametrize(("how", "count"), [("layout", 6), ("marks", 4)])
+def test_ends_tell_only_where_the_width_is_a_standard(how, count):
+    places = find_places(*page(how))
+    assert len(places) == count
+    assert {(p.x_mm, p.y_mm) for p in places if p.kind == 0} == {(x, y) for x in (20, 60) for y in (20, 50)}
+    assert {(p.x_mm, p.y_mm) for p in places if p.kind == 1} == ({(100, 20), (100, 50)} if count == 6 else set())
+
+
+def test_a_place_without_a_trace_is_left_out():
+    rows, layout = page()
+    gone = replace(rows[0], presence=np.where(rows[0].x_mm < 40, 0, rows[0].presence).astype(np.float32))
+    assert len(find_places((gone, rows[1]), layout)) == 5
+
+
+def test_all_strips_move_as_one_and_keep_their_times():
+    rows, layout = page()
+    reader = Says(-0.08)
+    after, moved = with_read_starts(Photo(np.full((640, 960, 3), 200, np.uint8)), sheet(), rows, layout, reader)
+    assert reader.seen.shape == (6, 3, START_SIDE, START_SIDE)
+    assert reader.seen.dtype == np.float32
+    for was, now in zip(layout.strips, moved.strips, strict=True):
+        assert now.x0_mm == pytest.approx(was.x0_mm - 0.08, abs=0.005)
+        assert now.x1_mm - now.x0_mm == pytest.approx(was.x1_mm - was.x0_mm)
+        assert (now.lead, now.start_s, now.baseline_mm) == (was.lead, was.start_s, was.baseline_mm)
+    assert tuple(s for r in after for s in r.strips) == moved.strips
+
+
+def test_nothing_moves_where_no_trace_starts():
+    rows, layout = page()
+    nothing = tuple(replace(r, presence=np.zeros_like(r.presence)) for r in rows)
+    photo = Photo(np.full((640, 960, 3), 200, np.uint8))
+    assert with_read_starts(photo, sheet(), nothing, layout, Says(0.1)) == (nothing, layout)
+    assert with_read_starts(photo, sheet(), rows, layout, Says(None))[1].strips[0].x0_mm == pytest.approx(20, abs=0.005)
+
+
+def test_a_patch_shows_its_place_in_its_middle():
+    rgb = np.full((640, 960, 3), 240, np.uint8)
+    rgb[:, round(50.0 * PX) :] = 20  # ink from x = 50 mm on
+    rgb[: round(30.0 * PX)] = 240  # and from y = 30 mm down
+    patch = cut_starts(Photo(rgb), sheet(), [Place(0, 50.1, 30.2)])[0].mean(axis=0)
+    column, row = patch[-1], patch[:, -1]
+    x_mm = (np.interp(130, column[::-1], np.arange(START_SIDE)[::-1] + 0.5) - START_SIDE / 2) / START_PX_PER_MM[0]
+    y_mm = (np.interp(130, row[::-1], np.arange(START_SIDE)[::-1] + 0.5) - START_SIDE / 2) / START_PX_PER_MM[1]
+    assert x_mm == pytest.approx(-0.1, abs=0.01)
+    assert y_mm == pytest.approx(-0.2, abs=0.015)
