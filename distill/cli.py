@@ -124,6 +124,7 @@ def render(
     unusual: Annotated[float, typer.Option(help="Share of pages at 50 mm/s or at 5, 20 or 10/5 mm/mV.")] = 0.0,
     crowded: Annotated[float, typer.Option(help="Share of pages whose tall waves run through other rows.")] = 0.0,
     lone: Annotated[float, typer.Option(help="Share of pages of a single row.")] = 0.0,
+    beats: Annotated[float, typer.Option(help="Share of pages with a beat cut in two where columns meet.")] = 0.0,
     prints: Annotated[float, typer.Option(help="Share of pages as printed, without a camera.")] = 0.0,
     no_ecg: Annotated[float, typer.Option(help="Share of photographs that show no ECG.")] = 0.06,
     reader: Annotated[
@@ -139,7 +140,7 @@ def render(
     config = RenderConfig(out, shards, first, data=tuple(data or ()), fonts=tuple(fonts or ()), workers=workers,
                           seed=seed, long_side_px=long_side_px, strips_per_photo=strips,
                           fine_per_photo=crops, unusual_share=unusual, no_ecg_share=no_ecg, crowded_share=crowded,
-                          lone_share=lone, print_share=prints, reader=reader)  # fmt: skip
+                          lone_share=lone, beat_share=beats, print_share=prints, reader=reader)  # fmt: skip
     _told(lambda: run(config))
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from distill.first_reading import decoder_of
 from distill.samples import coarse_sample, fine_samples, strip_samples
@@ -19,8 +20,10 @@ from ecg.layouts import LAYOUTS
 from ecg.records import EcgRecord, iter_records, with_plausible_gain
 from ecg.synth.camera import photograph, random_scene, random_shot
 from ecg.synth.heart import beat, random_heart
-from ecg.synth.printer import blank_page, distractor_page, random_page
+from ecg.synth.printer import blank_page, distractor_page, print_page
 from ecg.synth.prints import as_photograph
+from ecg.synth.style import PageStyle
+from ecg.synth.style_random import random_style
 from ecg.synth.truth import Photograph
 from ecg.workers import run_shares
 
@@ -31,6 +34,8 @@ CROWDED_LAYOUTS = (
 )  # fmt: skip
 LONE_LAYOUTS = tuple(name for name in LAYOUTS if name.startswith("1x1-"))
 WriteFile = Callable[[int, RecordPools, Any], Path]
+APART_S, STEEP = 0.25, 0.4  # beats: how far apart at least, how steep of the steepest
+BEAT_SPREAD_S = 0.03
 HELD_OUT_FOLDS = (9, 10)  # PTB-XL: 9 validates, 10 tests; neither is ever printed for training
 
 
@@ -54,6 +59,7 @@ class RenderConfig:
     unusual_share: float = 0.0  # pages printed on purpose at 50 mm/s, or at a gain other than 10 mm/mV
     crowded_share: float = 0.0  # pages printed on purpose so that tall waves run through other rows
     lone_share: float = 0.0  # pages of a single row: small ones that fill the photograph as large ones do
+    beat_share: float = 0.0  # pages printed on purpose so that a beat is cut in two where columns meet or rows begin
     print_share: float = 0.0  # pages taken as they leave the printer, without a camera
     reader: Path | None = None  # bundle whose decoder reads pages first: strips show where it saw the other rows
 
@@ -90,7 +96,10 @@ def random_photograph(
         page = blank_page(rng) if kind < 0.6 else distractor_page(rng)
     else:
         record = random_record(records, config.synthetic_share, rng)
-        page = random_page(rng, record, fonts=config.fonts, **_choices(config, rng))
+        style = random_style(rng, record, fonts=config.fonts, **_choices(config, rng))
+        if config.beat_share and rng.random() < config.beat_share:
+            style = cut_beat(style, record, rng)
+        page = print_page(record, style, rng)
         if config.print_share and rng.random() < config.print_share:
             return as_photograph(page)
     return photograph(page, random_shot(rng, long_side_px=long_side_px), rng)
@@ -109,6 +118,27 @@ def _choices(config: RenderConfig, rng: np.random.Generator) -> dict[str, Any]:
     if rng.random() < config.unusual_share:
         return dict(zip(("speed_mm_per_s", "gain_mm_per_mv", "chest_gain_mm_per_mv"), unusual_scale(rng), strict=True))
     return {}
+
+
+def cut_beat(style: PageStyle, record: EcgRecord, rng: np.random.Generator) -> PageStyle:
+    """The style with the record started a little later, so that one of its beats lies where a column starts."""
+    starts_s = style.geometry.column_s * np.arange(style.layout.n_columns)
+    late_s = beats_s(record)[:, None] - starts_s + rng.normal(0, BEAT_SPREAD_S, (1, len(starts_s)))
+    late_s = np.sort(late_s[late_s > 0])
+    if not len(late_s):
+        return style
+    # Little of a record that is no longer than the page should be missing at its end.
+    later = style.preparation.start_s + float(late_s[rng.integers(min(3, len(late_s)))])
+    return replace(style, preparation=replace(style.preparation, start_s=later))
+
+
+def beats_s(record: EcgRecord) -> NDArray[np.float64]:
+    """Times (n,) of a record's steepest moments, one a beat."""
+    steep = np.nansum(np.abs(np.diff(record.mv, axis=1)), axis=0)
+    steep = np.convolve(steep, np.ones(max(3, round(0.03 * record.fs_hz))), mode="same")
+    around = np.ones((1, 2 * round(APART_S * record.fs_hz) + 1), np.uint8)
+    peak = (cv2.dilate(steep[None].astype(np.float32), around)[0] <= steep) & (steep > STEEP * steep.max())
+    return np.asarray(np.flatnonzero(peak) / record.fs_hz, dtype=np.float64)
 
 
 def unusual_scale(rng: np.random.Generator) -> tuple[float, float, float | None]:
