@@ -34,7 +34,7 @@ CROWDED_LAYOUTS = (
 )  # fmt: skip
 LONE_LAYOUTS = tuple(name for name in LAYOUTS if name.startswith("1x1-"))
 WriteFile = Callable[[int, RecordPools, Any], Path]
-APART_S, STEEP = 0.25, 0.4  # beats: how far apart at least, how steep of the steepest
+APART_S, STEEP, QRS_S = 0.25, 0.4, 0.02  # beats: how far apart at least, how steep of the steepest; half a QRS' width
 BEAT_SPREAD_S = 0.03
 HELD_OUT_FOLDS = (9, 10)  # PTB-XL: 9 validates, 10 tests; neither is ever printed for training
 
@@ -122,7 +122,7 @@ def _choices(config: RenderConfig, rng: np.random.Generator) -> dict[str, Any]:
 
 def cut_beat(style: PageStyle, record: EcgRecord, rng: np.random.Generator) -> PageStyle:
     """The style with the record started a little later, so that one of its beats lies where a column starts."""
-    starts_s = style.geometry.column_s * np.arange(style.layout.n_columns)
+    starts_s = style.preparation.start_s + style.geometry.column_s * np.arange(style.layout.n_columns)
     late_s = beats_s(record)[:, None] - starts_s + rng.normal(0, BEAT_SPREAD_S, (1, len(starts_s)))
     late_s = np.sort(late_s[late_s > 0])
     if not len(late_s):
@@ -135,9 +135,9 @@ def cut_beat(style: PageStyle, record: EcgRecord, rng: np.random.Generator) -> P
 def beats_s(record: EcgRecord) -> NDArray[np.float64]:
     """Times (n,) of a record's steepest moments, one a beat."""
     steep = np.nansum(np.abs(np.diff(record.mv, axis=1)), axis=0)
-    steep = np.convolve(steep, np.ones(max(3, round(0.03 * record.fs_hz))), mode="same")
+    steep = cv2.GaussianBlur(steep[None].astype(np.float32), (0, 0), QRS_S * record.fs_hz)
     around = np.ones((1, 2 * round(APART_S * record.fs_hz) + 1), np.uint8)
-    peak = (cv2.dilate(steep[None].astype(np.float32), around)[0] <= steep) & (steep > STEEP * steep.max())
+    peak = ((cv2.dilate(steep, around) == steep) & (steep > STEEP * steep.max()))[0]
     return np.asarray(np.flatnonzero(peak) / record.fs_hz, dtype=np.float64)
 
 
