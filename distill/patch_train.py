@@ -63,7 +63,7 @@ def train_on_patches(
         losses.append(float(loss.detach()))
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == config.steps:
             line = {"step": step + 1, "spent_s": round(time.perf_counter() - start, 1),
-                    "loss": round(float(np.mean(losses)), 4), **_held_out(net, figures)}  # fmt: skip
+                    "train_loss": round(float(np.mean(losses)), 4), **_held_out(net, figures)}  # fmt: skip
             losses = []
             print(f"{name} {line}", flush=True)
             with (config.out / f"{name}.jsonl").open("a") as log:

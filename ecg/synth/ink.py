@@ -16,7 +16,7 @@ from ecg.page import F32, U8
 from ecg.synth.truth import F64, MarkBox
 
 Rgb = tuple[float, float, float]  # reflectances 0..1
-_SUB = 4  # sub-columns in which a stroke's area is measured exactly
+_SUB = 8  # sub-columns in which a stroke's area is measured exactly
 
 
 def _column_extent(x_px: F64, y_px: F64, first: int, n: int) -> tuple[F64, F64]:

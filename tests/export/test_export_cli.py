@@ -47,7 +47,7 @@ def test_what_is_missing_is_one_line(tmp_path: Path) -> None:
         (("--run", tmp_path, "--precision", "fp32"), "no coarse.ckpt, fine.ckpt, strip.ckpt; train with"),
         (
             ("--run", tmp_path, "--precision", "fp32", "--base", REPO / "edge_runtime" / "models"),
-            "has none of coarse, fine, strip, marks, findings as .ckpt",
+            "has none of coarse, fine, marks, strip, starts, findings as .ckpt",
         ),
         (("--run", tmp_path, "--extras", tmp_path / "list.json"), "holds no JSON object"),
         (
