@@ -15,10 +15,11 @@ from torch.nn import functional as F
 from distill.nets import StartReader
 from distill.patch_train import PatchTraining, train_on_patches
 from distill.start_samples import load_starts, start_files
-from ecg.marks import END_KINDS, START_OFFSETS_MM
+from ecg.marks import END_KINDS, START_OFFSETS_MM, START_PX_PER_MM
 
 TARGET_MM: Final = 0.015  # a target's standard deviation
 BATCH_SEEN: Final = 200
+MOST_PX: Final = 4  # a patch is moved by
 OFFSETS_MM: Final = np.array(START_OFFSETS_MM)
 
 
@@ -35,6 +36,17 @@ def targets(offset_mm: NDArray[np.float64]) -> NDArray[np.float32]:
     none = np.abs(offset_mm) > OFFSETS_MM[-1] + TARGET_MM
     near = np.where(none[:, None], 0.0, near / np.maximum(near.sum(axis=1, keepdims=True), 1e-12))
     return np.concatenate([near, none[:, None]], axis=1).astype(np.float32)
+
+
+def moved(
+    patches: NDArray[np.uint8], offset_mm: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Patches (n, 96, 96, 3) moved by a few whole pixels, their offsets (n,) with them; what left comes in again."""
+    right, down = rng.integers(-MOST_PX, MOST_PX + 1, (2, len(patches)))
+    after = offset_mm + right / START_PX_PER_MM[0]
+    right = np.where(np.abs(after) <= OFFSETS_MM[-1], right, 0)
+    rolled = [np.roll(p, (int(d), int(r)), axis=(0, 1)) for p, d, r in zip(patches, down, right, strict=True)]
+    return np.stack(rolled), offset_mm + right / START_PX_PER_MM[0]
 
 
 def as_input(patches: NDArray[np.uint8]) -> Tensor:
@@ -68,8 +80,9 @@ def train_starts(config: StartTraining) -> Path:
 
     def loss(net: nn.Module, rng: np.random.Generator) -> Tensor:
         pick = np.sort(rng.integers(0, len(kinds), config.batch))
-        said = net(as_input(patches[pick]))[torch.arange(len(pick)), torch.from_numpy(kinds[pick])]
-        return -(torch.from_numpy(targets(offsets[pick])) * F.log_softmax(said.float(), dim=1)).sum(dim=1).mean()
+        some, off = moved(patches[pick], offsets[pick], rng)
+        said = net(as_input(some))[torch.arange(len(pick)), torch.from_numpy(kinds[pick])]
+        return -(torch.from_numpy(targets(off)) * F.log_softmax(said.float(), dim=1)).sum(dim=1).mean()
 
     def figures(net: nn.Module) -> dict[str, float]:
         parts = range(0, len(held[1]), BATCH_SEEN)

@@ -6,10 +6,10 @@ from typer.testing import CliRunner
 from distill.cli import app
 from distill.nets import StartReader
 from distill.start_samples import NOT_HERE, StartConfig, cut_start, page_starts, places, write_file
-from distill.start_train import StartTraining, load_starts_net, start_figures, targets, train_starts
+from distill.start_train import StartTraining, load_starts_net, moved, start_figures, targets, train_starts
 from ecg.errors import InputError
 from ecg.geometry import start_patch_mm
-from ecg.marks import START_BINS, START_OFFSETS_MM, START_SIDE
+from ecg.marks import START_BINS, START_OFFSETS_MM, START_PX_PER_MM, START_SIDE
 from ecg.synth.heart import beat, random_heart
 from ecg.synth.printer import random_page
 
@@ -65,6 +65,18 @@ def test_targets_are_distributions_around_the_place():
     np.testing.assert_allclose(at[:2], [0.0, 0.131], atol=0.002)
     assert t[3, -1] == 1.0
     assert t[:3, -1].max() == 0.0
+
+
+def test_patches_move_with_their_places():
+    patches = np.zeros((40, START_SIDE, START_SIDE, 3), np.uint8)
+    patches[:, :, 48:] = 200  # ink ends in the middle
+    offsets = np.append(np.zeros(38), [0.95, NOT_HERE])
+    after, said = moved(patches, offsets, np.random.default_rng(1))
+    edge = (after[:, 40, 5:-5, 0] > 100).argmax(axis=1) + 5
+    np.testing.assert_allclose(said[:39] - offsets[:39], (edge[:39] - 48) / START_PX_PER_MM[0], atol=1e-9)
+    assert len(set(edge)) > 5
+    assert np.abs(said[:39]).max() <= START_OFFSETS_MM[-1]
+    assert said[39] == NOT_HERE
 
 
 def test_figures_tell_how_far_off_the_answers_lie():
