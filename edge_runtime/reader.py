@@ -26,6 +26,7 @@ from edge_runtime.layout import find_layout
 from edge_runtime.layout_ends import with_seen_ends
 from edge_runtime.layout_evidence import find_ink
 from edge_runtime.layout_gaps import with_seen_gaps
+from edge_runtime.pulses import looked_at
 from edge_runtime.refine import refined
 from edge_runtime.relabel import relabelled
 from edge_runtime.signals import assemble
@@ -91,7 +92,7 @@ class Reader:
     def _traced(
         self, photo: Photo, found: Found, sheet: Sheet, overrides: Overrides, timings: dict[str, float]
     ) -> Reading | Unreadable:
-        matched = _timed(timings, "layout", lambda: self._layout(photo, found, overrides))
+        matched = _timed(timings, "layout", lambda: self._layout(photo, found, sheet, overrides))
         if isinstance(matched, Unreadable):
             return matched
         placed = relabelled(_turned(matched, found), overrides.lead_names)
@@ -110,15 +111,16 @@ class Reader:
         figures = _timed(timings, "measurements", lambda: measure(signal, step_s))
         return Reading(sheet, layout, signal, quality, measurements=figures)
 
-    def _layout(self, photo: Photo, found: Found, overrides: Overrides) -> PageLayout | Unreadable:
+    def _layout(self, photo: Photo, found: Found, sheet: Sheet, overrides: Overrides) -> PageLayout | Unreadable:
         """The layout; where speed or gain stay open, texts far from the traces are looked for too."""
-        layout = find_layout(found.marks, found.trace_map, overrides)
+        marks = looked_at(photo, sheet, found.marks)
+        layout = find_layout(marks, found.trace_map, overrides)
         if isinstance(layout, Unreadable) or self._names is None or not _open_scale(layout):
             return layout
         more = texts_beyond(photo, found, self._fine, self._names)
         if not more or _confirm(more, layout):
             return layout
-        return find_layout((*found.marks, *more), found.trace_map, overrides)
+        return find_layout((*marks, *more), found.trace_map, overrides)
 
     def _at_the_hearts_speed(
         self, photo: Photo, found: Found, reading: Reading, overrides: Overrides, timings: dict[str, float]
