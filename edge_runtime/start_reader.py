@@ -2,7 +2,8 @@
 
 The fine finder sees starts at 4 px/mm and errs by .03 to .15 mm, alike in all rows; .025 mm are a millisecond at
 25 mm/s.  A small net looks at a patch around each start and each row's end as they came out, and says how far off it
-lies.  All columns move as one: what it says of every place is added up.
+lies.  All columns move as one, or grow as one where their width is no printed standard: what it says of every place is
+added up.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ecg.geometry import grid_xy, local_scale, sample_shrunken, shrunken, start_patch_mm
-from ecg.marks import END_KINDS, START_OFFSETS_MM
-from ecg.page import F32, PageLayout, Photo, Sheet
+from ecg.marks import END_KINDS, START_BIN_MM, START_BINS, START_OFFSETS_MM
+from ecg.page import F32, LeadStrip, PageLayout, Photo, Sheet
 from edge_runtime.decoder import RowTrace
 from edge_runtime.engines.base import Engine
 
@@ -24,17 +26,25 @@ MOST: Final = 64  # places a page
 WRONG: Final = 0.02  # of the places are read with no relation to the truth
 # How far off the finder's columns lie before: shares, and standard deviations in mm.
 BEFORE: Final = ((0.9, 0.07), (0.1, 0.3))
-NEAR_MM: Final = 0.15  # around the likeliest shift, of which the mean is taken
+# How much wider columns are than was thought, if their width is a printed standard, and if it is their own.
+STANDARD: Final = ((0.97, 0.001), (0.03, 0.3))
+OWN: Final = ((0.8, 0.08), (0.2, 0.3))
+WIDER_MM: Final = np.round(np.arange(-50, 51) * 0.01, 2)
+BEYOND: Final = float(np.log(WRONG / START_BINS))  # a place that would lie outside its patch is read wrongly
+NEAR_MM, NEAR_WIDER_MM = 0.15, 0.06  # around the likeliest ones, of which the mean is taken
 OFFSETS_MM: Final = np.array(START_OFFSETS_MM)
+F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a trace starts or ends as far as is known: index in END_KINDS, page mm."""
+    """Where a trace starts or ends as far as is known: index in END_KINDS, page mm, and how many columns from the
+    first start on."""
 
     kind: int
     x_mm: float
     y_mm: float
+    columns: int
 
 
 def with_read_starts(
@@ -45,29 +55,58 @@ def with_read_starts(
     if not places:
         return rows, layout
     place = reader(cut_starts(photo, sheet, places))["place"]
-    shift = agreed_mm(place[np.arange(len(places)), [p.kind for p in places]])
-    moved = {s: replace(s, x0_mm=s.x0_mm + shift, x1_mm=s.x1_mm + shift) for s in layout.strips}
+    said = place[np.arange(len(places)), [p.kind for p in places]]
+    shift, wider = agreed_mm(said, np.array([p.columns for p in places]), standard=_is_standard(layout))
+    moved = {s: _moved(s, layout, shift, wider) for s in layout.strips}
     rows = tuple(replace(r, strips=tuple(moved[s] for s in r.strips)) for r in rows)
     return rows, replace(layout, strips=tuple(moved[s] for s in layout.strips))
 
 
 def find_places(rows: tuple[RowTrace, ...], layout: PageLayout) -> list[Place]:
-    """Every strip's start; and every row's end, where the columns' width is a printed standard: then all move alike."""
+    """Every strip's start, and every row's end unless it is a lone strip of a length of its own."""
+    first, pitch = _columns(layout)
     places = []
-    columns = layout.decided.get("columns")
-    standard = columns is not None and columns.how == "layout"
     for row in rows:
         strips = sorted(row.strips, key=lambda s: s.x0_mm)
-        places += [_place(row, "start", s.x0_mm, s.x0_mm + LEVEL_MM) for s in strips]
-        if standard:
-            places.append(_place(row, "end", strips[-1].x1_mm, strips[-1].x1_mm - LEVEL_MM))
+        for s in strips:
+            places.append(_place(row, "start", s.x0_mm, s.x0_mm + LEVEL_MM, round((s.x0_mm - first) / pitch)))
+        end = strips[-1].x1_mm
+        if _is_standard(layout) or end - first > 1.5 * pitch:
+            places.append(_place(row, "end", end, end - LEVEL_MM, round((end - first) / pitch)))
     return [p for p in places if p is not None][:MOST]
 
 
-def _place(row: RowTrace, kind: str, x_mm: float, inside_mm: float) -> Place | None:
+def _columns(layout: PageLayout) -> tuple[float, float]:
+    """Where the first column starts, and how far the columns lie apart (mm)."""
+    starts = np.unique(np.round([s.x0_mm for s in layout.strips], 3))
+    shortest = min(s.x1_mm - s.x0_mm for s in layout.strips)
+    return float(starts[0]), float(np.median(np.diff(starts))) if len(starts) > 1 else shortest
+
+
+def _is_standard(layout: PageLayout) -> bool:
+    """Whether the columns' width is a printed standard: then they move alike."""
+    columns = layout.decided.get("columns")
+    return columns is not None and columns.how == "layout"
+
+
+def _place(row: RowTrace, kind: str, x_mm: float, inside_mm: float, columns: int) -> Place | None:
     """A place at the height of its trace, None where the decoder saw none."""
     near = (row.x_mm >= min(x_mm, inside_mm)) & (row.x_mm <= max(x_mm, inside_mm)) & (row.presence > PRESENT)
-    return Place(END_KINDS.index(kind), x_mm, float(np.median(row.y_mm[near]))) if near.any() else None
+    if not near.any():
+        return None
+    return Place(END_KINDS.index(kind), x_mm, float(np.median(row.y_mm[near])), columns)
+
+
+def _moved(strip: LeadStrip, layout: PageLayout, shift_mm: float, wider_mm: float) -> LeadStrip:
+    """A strip with all columns ``shift_mm`` further right, each ``wider_mm`` wider."""
+    first, pitch = _columns(layout)
+    before, after = (round((x - first) / pitch) for x in (strip.x0_mm, strip.x1_mm))
+    return replace(
+        strip,
+        x0_mm=strip.x0_mm + shift_mm + before * wider_mm,
+        x1_mm=strip.x1_mm + shift_mm + after * wider_mm,
+        start_s=strip.start_s + before * wider_mm / layout.paper_speed_mm_per_s,
+    )
 
 
 def cut_starts(photo: Photo, sheet: Sheet, places: list[Place]) -> F32:
@@ -79,14 +118,26 @@ def cut_starts(photo: Photo, sheet: Sheet, places: list[Place]) -> F32:
     return np.ascontiguousarray(patches.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
-def agreed_mm(logits: F32) -> float:
-    """The shift to the right that logits (n, 102) of n places that move as one agree on, mm."""
+def agreed_mm(logits: F32, columns: NDArray[np.int64], *, standard: bool) -> tuple[float, float]:
+    """How far right all columns lie, and how much wider each is (mm), by what logits (n, 102) say of n places that lie
+    ``columns`` (n,) from the first start on."""
     p = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     said = p[:, :-1] + p[:, -1:] / len(OFFSETS_MM)  # a place that isn't there says nothing
-    worth = np.log((1 - WRONG) * said + WRONG / len(OFFSETS_MM)).sum(axis=0)
-    before = sum(share / s * np.exp(-0.5 * (OFFSETS_MM / s) ** 2) for share, s in BEFORE)
-    worth = worth + np.log(before)
-    best = int(worth.argmax())
-    near = np.exp(worth - worth[best]) * (np.abs(OFFSETS_MM - OFFSETS_MM[best]) < NEAR_MM)
-    return float((near * OFFSETS_MM).sum() / near.sum())
+    worth = np.log((1 - WRONG) * said + WRONG / len(OFFSETS_MM))
+    wider = WIDER_MM if columns.any() else WIDER_MM[WIDER_MM == 0]
+    total = np.log(_bells(OFFSETS_MM, BEFORE)) + np.log(_bells(wider, STANDARD if standard else OWN))[:, None]
+    for c in np.unique(columns):
+        here = np.pad(worth[columns == c].sum(axis=0), 1, constant_values=len(worth[columns == c]) * BEYOND)
+        steps = np.rint((OFFSETS_MM + c * wider[:, None]) / START_BIN_MM).astype(np.int64) + START_BINS // 2 + 1
+        total = total + here[np.clip(steps, 0, len(here) - 1)]
+    w, s = np.unravel_index(int(total.argmax()), total.shape)
+    near = np.exp(total - total[w, s]) * (np.abs(OFFSETS_MM - OFFSETS_MM[s]) < NEAR_MM)
+    near = near * (np.abs(wider - wider[w]) < NEAR_WIDER_MM)[:, None]
+    near = near if wider[w] else near * (wider == 0)[:, None]
+    return float((near * OFFSETS_MM).sum() / near.sum()), float((near * wider[:, None]).sum() / near.sum())
+
+
+def _bells(x: F64, bells: tuple[tuple[float, float], ...]) -> F64:
+    """A sum of (share, standard deviation) normal densities at x (n,)."""
+    return np.asarray(sum(share / s * np.exp(-0.5 * (x / s) ** 2) for share, s in bells), dtype=np.float64)

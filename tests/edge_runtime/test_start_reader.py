@@ -58,31 +58,59 @@ class Says:
         """Nothing to let go of."""
 
 
+def shift_of(said: np.ndarray) -> float:
+    """The shift that places of one column agree on."""
+    return agreed_mm(said, np.zeros(len(said), int), standard=True)[0]
+
+
 def test_places_that_agree_move_the_columns_there():
-    assert agreed_mm(logits(0.12, 0.13, 0.12, 0.11)) == pytest.approx(0.12, abs=0.005)
+    assert shift_of(logits(0.12, 0.13, 0.12, 0.11)) == pytest.approx(0.12, abs=0.005)
 
 
 def test_a_place_read_wrongly_doesn_t_count_against_three_that_agree():
-    assert agreed_mm(logits(0.05, 0.06, -0.7, 0.05)) == pytest.approx(0.053, abs=0.01)
+    assert shift_of(logits(0.05, 0.06, -0.7, 0.05)) == pytest.approx(0.053, abs=0.01)
 
 
 def test_places_that_aren_t_there_say_nothing():
-    assert agreed_mm(logits(None, None)) == pytest.approx(0.0, abs=0.005)
-    assert agreed_mm(logits(None, 0.1, None)) == pytest.approx(agreed_mm(logits(0.1)), abs=0.005)
+    assert shift_of(logits(None, None)) == pytest.approx(0.0, abs=0.005)
+    assert shift_of(logits(None, 0.1, None)) == pytest.approx(shift_of(logits(0.1)), abs=0.005)
 
 
 def test_small_shifts_are_likelier_than_large_ones():
     flat = np.zeros((1, START_BINS + 1), np.float32)
     flat[0, :-1][OFFSETS_MM < 0] = -12.0  # somewhere to the right, no matter how far
-    assert 0.0 < agreed_mm(flat) < 0.1
+    assert 0.0 < shift_of(flat) < 0.1
 
 
-@pytest.mark.parametrize(("how", "count"), [("layout", 6), ("marks", 4)])
-def test_ends_tell_only_where_the_width_is_a_standard(how, count):
+def test_columns_of_a_width_of_their_own_grow_where_their_places_say_so():
+    columns = np.array([0, 1, 2, 3, 4])
+    said = logits(*(0.05 + 0.07 * columns))
+    shift, wider = agreed_mm(said, columns, standard=False)
+    assert (shift, wider) == (pytest.approx(0.05, abs=0.01), pytest.approx(0.07, abs=0.005))
+
+
+def test_columns_of_a_standard_width_grow_only_for_good_reason():
+    columns = np.array([0, 1, 2, 3])
+    assert agreed_mm(logits(0.05, 0.06, 0.07, 0.08), columns, standard=True)[1] == 0.0
+    many = np.tile(columns, 3)
+    assert agreed_mm(logits(*(0.2 * many)), many, standard=True)[1] == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize("how", ["layout", "marks"])
+def test_places_are_every_start_and_every_row_s_end(how):
     places = find_places(*page(how))
-    assert len(places) == count
-    assert {(p.x_mm, p.y_mm) for p in places if p.kind == 0} == {(x, y) for x in (20, 60) for y in (20, 50)}
-    assert {(p.x_mm, p.y_mm) for p in places if p.kind == 1} == ({(100, 20), (100, 50)} if count == 6 else set())
+    assert [(p.x_mm, p.y_mm, p.columns) for p in places if p.kind == 0] == [
+        (20, 20, 0), (60, 20, 1), (20, 50, 0), (60, 50, 1)
+    ]  # fmt: skip
+    assert [(p.x_mm, p.y_mm, p.columns) for p in places if p.kind == 1] == [(100, 20, 2), (100, 50, 2)]
+
+
+def test_the_end_of_a_row_of_its_own_length_says_nothing_of_its_start():
+    rows, layout = page("marks")
+    lone = replace(rows[0], strips=(replace(rows[0].strips[0], x1_mm=100.0),))
+    assert [p.kind for p in find_places((lone,), replace(layout, strips=lone.strips))] == [0]
+    standard = replace(layout, strips=lone.strips, decided={"columns": Decided("layout", 1.0)})
+    assert [p.kind for p in find_places((lone,), standard)] == [0, 1]
 
 
 def test_a_place_without_a_trace_is_left_out():
@@ -104,6 +132,24 @@ def test_all_strips_move_as_one_and_keep_their_times():
     assert tuple(s for r in after for s in r.strips) == moved.strips
 
 
+class SaysWider(Says):
+    """Every column 0.1 mm wider than was thought; six places, row by row."""
+
+    def __call__(self, patches):
+        said = logits(0.0, 0.1, 0.2, 0.0, 0.1, 0.2)
+        return {"place": np.stack([said, said], axis=1)}
+
+
+def test_wider_columns_take_more_time():
+    photo = Photo(np.full((640, 960, 3), 200, np.uint8))
+    _, layout = with_read_starts(photo, sheet(), *page("marks"), SaysWider(None))
+    for strip in layout.strips:
+        second = strip.lead in ("V1", "V2")
+        assert strip.x0_mm == pytest.approx(60.1 if second else 20.0, abs=0.01)
+        assert strip.x1_mm - strip.x0_mm == pytest.approx(40.1, abs=0.01)
+        assert strip.start_s == pytest.approx(40.1 / 25.0 if second else 0.0, abs=1e-3)
+
+
 def test_nothing_moves_where_no_trace_starts():
     rows, layout = page()
     nothing = tuple(replace(r, presence=np.zeros_like(r.presence)) for r in rows)
@@ -116,7 +162,7 @@ def test_a_patch_shows_its_place_in_its_middle():
     rgb = np.full((640, 960, 3), 240, np.uint8)
     rgb[:, round(50.0 * PX) :] = 20  # ink from x = 50 mm on
     rgb[: round(30.0 * PX)] = 240  # and from y = 30 mm down
-    patch = cut_starts(Photo(rgb), sheet(), [Place(0, 50.1, 30.2)])[0].mean(axis=0)
+    patch = cut_starts(Photo(rgb), sheet(), [Place(0, 50.1, 30.2, 0)])[0].mean(axis=0)
     column, row = patch[-1], patch[:, -1]
     x_mm = (np.interp(130, column[::-1], np.arange(START_SIDE)[::-1] + 0.5) - START_SIDE / 2) / START_PX_PER_MM[0]
     y_mm = (np.interp(130, row[::-1], np.arange(START_SIDE)[::-1] + 0.5) - START_SIDE / 2) / START_PX_PER_MM[1]
