@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +18,14 @@ from ecg.files import write_npz
 from ecg.geometry import start_patch_mm
 from ecg.marks import END_KINDS, START_OFFSETS_MM
 from ecg.page import U8
-from ecg.synth.printer import random_page
+from ecg.synth.printer import print_page
+from ecg.synth.style_random import random_style
 from ecg.synth.truth import PrintedPage
 
 NOT_HERE: Final = 99.0  # the place of a patch that shows none
 PER_PAGE: Final = 14
 LEVEL_MM: Final = 1.0  # a patch is as high as its trace runs this far inside
+SEPARATORS_OFF_MM: Final = 0.2
 AROUND_MM: Final = 14.0  # of the page around a patch's middle that a camera sees
 Place = tuple[int, float, float]  # index in END_KINDS, x mm, y mm
 
@@ -122,9 +124,11 @@ def write_file(index: int, records: RecordPools, config: StartConfig) -> Path:
         scale = unusual_scale(rng) if rng.random() < config.unusual_share else (None, None, None)
         layout = LONE_LAYOUTS[int(rng.integers(len(LONE_LAYOUTS)))] if rng.random() < config.lone_share else None
         record = random_record(records, config.synthetic_share, rng)
-        page = random_page(rng, record, fonts=config.fonts, layout=layout, speed_mm_per_s=scale[0],
-                           gain_mm_per_mv=scale[1], chest_gain_mm_per_mv=scale[2])  # fmt: skip
-        rows += zip(*page_starts(page, rng), strict=True)
+        style = random_style(rng, record, fonts=config.fonts, layout=layout, speed_mm_per_s=scale[0],
+                             gain_mm_per_mv=scale[1], chest_gain_mm_per_mv=scale[2])  # fmt: skip
+        # Machines draw separators anywhere near where their columns meet.
+        off = replace(style.separators, off_mm=float(rng.normal(0, SEPARATORS_OFF_MM)))
+        rows += zip(*page_starts(print_page(record, replace(style, separators=off), rng), rng), strict=True)
     patches, kinds, offsets = zip(*rows, strict=True)
     arrays = {"patch": np.stack(patches), "kind": np.array(kinds, np.uint8), "offset": np.array(offsets, np.float32)}
     write_npz(path, arrays, compressed=True)

@@ -200,7 +200,7 @@ def _draw_separators(canvas: Canvas, style: PageStyle) -> None:
     spread = 0.45 * (rows[1] - rows[0]) if len(rows) > 1 else 12.0
     for column in range(1, spec.n_columns):
         dots: list[tuple[float, float]] = []
-        x = geo.column_x_mm(column) - geo.column_gap_mm / 2
+        x = geo.column_x_mm(column) - geo.column_gap_mm / 2 + sep.off_mm
         if sep.kind in ("line", "dotted"):
             y0, y1 = rows[0] - spread, rows[-1] + spread
             dots = [(y0, y1)] if sep.kind == "line" else [(y, y + 0.4) for y in np.arange(y0, y1, 1.0)]

@@ -88,12 +88,14 @@ class Labels:
 
 @dataclass(frozen=True)
 class Separators:
-    """Between columns. ``kind``: none, tick, line, dotted, double (one dash above and one below the trace)."""
+    """Between columns. ``kind``: none, tick, line, dotted, double (one dash above and one below the trace);
+    ``off_mm`` right of the middle between them."""
 
     kind: str = "none"
     width_mm: float = 0.3
     height_mm: float = 5.0
     rgb: Rgb = BLACK
+    off_mm: float = 0.0
 
 
 @dataclass(frozen=True)
