@@ -146,6 +146,17 @@ def photo_xy(sheet: Sheet, xy_mm: NDArray[np.floating]) -> F32:
     return np.asarray(out, dtype=np.float32)
 
 
+def bent_mm(sheet: Sheet) -> float:
+    """How far the known nodes lie from an even, flat grid (root mean square, mm): next to nothing on scans, a millimetre
+    and more where a camera looked at paper from an angle or the paper is not flat."""
+    row, column = np.nonzero(np.isfinite(sheet.node_px[..., 0]))
+    even = np.stack([np.ones(len(row)), column, row], axis=1)
+    at = sheet.node_px[row, column].astype(np.float64)
+    placed = np.linalg.lstsq(even, at, rcond=None)[0]
+    off_px = np.sqrt(((at - even @ placed) ** 2).sum(axis=1).mean())
+    return float(off_px / np.hypot(*placed[1]) * sheet.step_mm)
+
+
 def _cubic_weights(t: NDArray[np.floating], n: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Catmull-Rom weights (m, n) of fractional node indices t (m,), and the nearest node (n: none within half a step).
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ecg.geometry import StripWindow, View, grid_xy, photo_xy, strip_xy, view_around
+from ecg.geometry import StripWindow, View, bent_mm, grid_xy, photo_xy, strip_xy, view_around
 from ecg.page import Sheet
 
 
@@ -58,3 +58,12 @@ def test_strip_rows_and_heights_are_inverse():
     assert np.allclose(window.y_mm_of(window.row_of(y)), y)
     assert window.rows_mm()[0] == pytest.approx(12.125)
     assert strip_xy(curved_sheet(), window).shape == (224, 64, 2)
+
+
+def test_a_lattice_is_bent_by_what_no_even_grid_explains():
+    x, y = np.meshgrid(np.arange(0.0, 101.0, 5.0), np.arange(0.0, 81.0, 5.0))
+    turned = np.stack([8 * x - 0.3 * y + 5, 0.3 * x + 8.1 * y + 9], axis=-1)
+    turned[0, 3] = np.nan
+    assert bent_mm(Sheet(turned.astype(np.float32))) < 1e-3
+    wavy = turned + 8 * 0.5 * np.stack([np.sin(x / 9), np.zeros_like(x)], axis=-1)
+    assert bent_mm(Sheet(wavy.astype(np.float32))) == pytest.approx(0.35, abs=0.05)

@@ -132,6 +132,16 @@ def test_all_strips_move_as_one_and_keep_their_times():
     assert tuple(s for r in after for s in r.strips) == moved.strips
 
 
+def test_photos_keep_the_finder_s_starts():
+    nodes = np.array(sheet().node_px)
+    nodes[..., 1] *= 1 + 0.05 * nodes[..., :1].squeeze(-1) / nodes[..., 0].max()  # seen from an angle
+    rows, layout = page()
+    reader = Says(-0.08)
+    photo = Photo(np.full((760, 960, 3), 200, np.uint8))
+    assert with_read_starts(photo, Sheet(nodes), rows, layout, reader) == (rows, layout)
+    assert not len(reader.seen)
+
+
 class SaysWider(Says):
     """Every column 0.1 mm wider than was thought; six places, row by row."""
 
