@@ -147,8 +147,10 @@ def photo_xy(sheet: Sheet, xy_mm: NDArray[np.floating]) -> F32:
 
 
 def bent_mm(sheet: Sheet) -> float:
-    """How far the known nodes lie from an even, flat grid (root mean square, mm): next to nothing on scans, a millimetre
-    and more where a camera looked at paper from an angle or the paper is not flat."""
+    """How far the known nodes lie from an even, flat grid (root mean square, mm).
+
+    Next to nothing on scans; a millimetre where a camera looked at paper from an angle, or the paper is not flat.
+    """
     row, column = np.nonzero(np.isfinite(sheet.node_px[..., 0]))
     even = np.stack([np.ones(len(row)), column, row], axis=1)
     at = sheet.node_px[row, column].astype(np.float64)
