@@ -96,6 +96,8 @@ def _strokes(ink: Bools) -> _Box | None:
     """A pulse's strokes in the ink (h, w) of its patch, or None where that isn't shaped like one."""
     edge, clear = round(AROUND_MM * PX_PER_MM), round(CLEAR_MM * PX_PER_MM)
     top, foot = edge, ink.shape[0] - edge
+    if foot - top < 5 * clear:
+        return None
     upright = cv2.dilate(ink.astype(np.uint8), np.ones((1, 3), np.uint8)) > 0
     level = cv2.dilate(ink.astype(np.uint8), np.ones((3, 1), np.uint8)) > 0
     sides = upright[top + 2 * clear : foot - 2 * clear].mean(axis=0)

@@ -19,6 +19,7 @@ from ecg.marks import END_KINDS, START_BIN_MM, START_BINS, START_OFFSETS_MM
 from ecg.page import F32, LeadStrip, PageLayout, Photo, Sheet
 from edge_runtime.decoder import RowTrace
 from edge_runtime.engines.base import Engine
+from edge_runtime.layout_evidence import MIN_COLUMN_MM
 
 # Of a lattice: what is no more bent is a scan, a screenshot or a rendered page (all but 1 % of 220 prints; photos from
 # .3 on).  On photos the finder's starts stand: on the 25 with a truth, read ones scatter half as much (.016 mm against
@@ -82,9 +83,11 @@ def find_places(rows: tuple[RowTrace, ...], layout: PageLayout) -> list[Place]:
 
 def _columns(layout: PageLayout) -> tuple[float, float]:
     """Where the first column starts, and how far the columns lie apart (mm)."""
-    starts = np.unique(np.round([s.x0_mm for s in layout.strips], 3))
+    starts = np.unique([s.x0_mm for s in layout.strips])
+    apart = np.diff(starts)
+    apart = apart[apart > MIN_COLUMN_MM / 2]  # rows that the scan's edge cuts off may start side by side
     shortest = min(s.x1_mm - s.x0_mm for s in layout.strips)
-    return float(starts[0]), float(np.median(np.diff(starts))) if len(starts) > 1 else shortest
+    return float(starts[0]), float(np.median(apart)) if len(apart) else shortest
 
 
 def _is_standard(layout: PageLayout) -> bool:

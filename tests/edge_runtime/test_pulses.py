@@ -97,5 +97,6 @@ def test_of_what_has_not_nothing_is_said(drawn):
 def test_other_marks_faint_ones_and_those_off_the_paper_stay_as_they_are():
     rgb = paper()
     pulse(rgb, 5.0, 10.0)
-    marks = (Mark("start", 35.0, 60.0, 0.9), mark(5.0, 10.0, 0.1), Mark("pulse", 2.0, 3.0, 0.8, 5.0, 10.0))
+    tiny = Mark("pulse", 32.0, 55.0, 0.5, 0.4, 0.3)
+    marks = (Mark("start", 35.0, 60.0, 0.9), mark(5.0, 10.0, 0.1), Mark("pulse", 2.0, 3.0, 0.8, 5.0, 10.0), tiny)
     assert looked_at(Photo(rgb), sheet(), marks) == marks

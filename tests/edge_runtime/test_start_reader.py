@@ -105,6 +105,14 @@ def test_places_are_every_start_and_every_row_s_end(how):
     assert [(p.x_mm, p.y_mm, p.columns) for p in places if p.kind == 1] == [(100, 20, 2), (100, 50, 2)]
 
 
+def test_rows_that_the_scan_s_edge_cuts_off_start_no_columns():
+    rows, layout = page()
+    cut = replace(rows[0].strips[0], x0_mm=20.4)
+    first = replace(rows[0], strips=(cut, rows[0].strips[1]))
+    places = find_places((first, rows[1]), replace(layout, strips=(*first.strips, *rows[1].strips)))
+    assert [p.columns for p in places] == [0, 1, 2, 0, 1, 2]
+
+
 def test_the_end_of_a_row_of_its_own_length_says_nothing_of_its_start():
     rows, layout = page("marks")
     lone = replace(rows[0], strips=(replace(rows[0].strips[0], x1_mm=100.0),))
