@@ -103,15 +103,26 @@ def _pages(line: Line) -> str:
 
 
 def _decibels(line: Line) -> str:
-    """How well printed pages came back, and how well at each gain, which stands last in a page's name."""
+    """How well printed pages came back, by layout, speed and gain, which make up a page's name, too."""
     db = {p["name"]: max(p["db"], 0.0) for p in line["photos"]}
-    gains = {gain: median(v for n, v in db.items() if n.split()[2] == gain) for gain in ("5", "10", "20")}
-    parts = ", ".join(f"{gain} mm/mV {_n(v)}" for gain, v in gains.items())
+    layouts, speeds, gains = (_medians(db, k) for k in range(3))
+    worst = min(layouts, key=lambda name: layouts[name])
+    parts = [f"of a layout at least {_n(layouts[worst])} ({worst})"]
+    parts += [f"{speed} mm/s {_n(v)}" for speed, v in speeds.items()]
+    parts += [f"{gain} mm/mV {_n(v)}" for gain, v in gains.items()]
     apart = [db[p["name"]] for p in line["photos"] if p.get("traces") == "apart"]
     free = (f"; where no trace runs through another: {len(apart)} pages, median {_n(median(apart))} dB, "
             f"{sum(v >= GOOD_DB for v in apart)} with {GOOD_DB} dB or more") if apart else ""  # fmt: skip
-    return (f"median {_n(line['figures']['median_db'])} dB ({parts}), {sum(v >= GOOD_DB for v in db.values())} with "
-            f"{GOOD_DB} dB or more, worst {_n(min(db.values()))} dB{free}")  # fmt: skip
+    good = sum(v >= GOOD_DB for v in db.values())
+    return (f"median {_n(line['figures']['median_db'])} dB ({', '.join(parts)}), {good} with {GOOD_DB} dB or more, "
+            f"worst {_n(min(db.values()))} dB{free}")  # fmt: skip
+
+
+def _medians(db: dict[str, float], part: int) -> dict[str, float]:
+    """Median of the pages of each layout (0), speed (1) or gain (2), in rising order of the numbers."""
+    values = {name.split()[part] for name in db}
+    ordered = sorted(values, key=float) if part else sorted(values)
+    return {v: median(x for name, x in db.items() if name.split()[part] == v) for v in ordered}
 
 
 def _camera(line: Line) -> str:
