@@ -49,10 +49,13 @@ def distill(
     steps: Annotated[int, typer.Option(help="Steps a net instead of --minutes.")] = 0,
     batch: Annotated[int, typer.Option()] = 12,
     threads: Annotated[int, typer.Option()] = 1,
-    lr: Annotated[float, typer.Option(help="Finder and decoder: the highest learning rate.")] = 2e-3,
+    lr: Annotated[float, typer.Option(help="All but the encoder: the highest learning rate.")] = 2e-3,
     begin: Annotated[
         Path | None,
-        typer.Option(help="Finder and decoder: a checkpoint or bundle whose weights a new run begins with."),
+        typer.Option(
+            help="All but the encoder: a bundle whose weights a new run begins with, or a finder's or "
+            "decoder's checkpoint."
+        ),
     ] = None,
     pages: Annotated[Path, typer.Option(help="encoder: a teacher's pool of rendered pages.")] = Path("runs/pages"),
     targets: Annotated[Path, typer.Option(help="encoder: what ecgscan-teacher embed wrote.")] = Path(
@@ -67,7 +70,7 @@ def distill(
         _told(lambda: _encoder(student.value, pages, targets, out, minutes, steps, batch, threads, seed))
         return
     if part in (Part.mark_reader, Part.start_reader):
-        _told(lambda: _patch_reader(part, shards, out, steps, seed, threads))
+        _told(lambda: _patch_reader(part, shards, out, steps, lr, seed, threads, begin))
         return
     from distill.train import PARTS, TrainConfig, train
 
@@ -81,15 +84,21 @@ def distill(
     _told(work)
 
 
-def _patch_reader(part: Part, patches: Path, out: Path, steps: int, seed: int, threads: int) -> None:
+def _patch_reader(
+    part: Part, patches: Path, out: Path, steps: int, lr: float, seed: int, threads: int, begin: Path | None
+) -> None:
     """The readers of what small patches show."""
     from distill.mark_train import MarkConfig, train_marks
     from distill.start_train import StartTraining, train_starts
 
     if part is Part.mark_reader:
-        path = train_marks(MarkConfig(patches, out, steps=steps or 2600, seed=seed, threads=threads))
+        path = train_marks(
+            MarkConfig(patches, out, steps=steps or 2600, lr=lr, seed=seed, threads=threads, begin=begin)
+        )
     else:
-        path = train_starts(StartTraining(patches, out, steps=steps or 6000, seed=seed, threads=threads))
+        path = train_starts(
+            StartTraining(patches, out, steps=steps or 6000, lr=lr, seed=seed, threads=threads, begin=begin)
+        )
     typer.echo(f"wrote {path}")
 
 
@@ -202,15 +211,15 @@ def render_marks(
         list[str] | None, typer.Option(help="Records to print: ptbxl:DIR, cinc:DIR, ludb:DIR, wfdb:DIR.")
     ] = None,
     fonts: Annotated[list[str] | None, typer.Option(help="More TrueType files for printed text.")] = None,
+    lone: Annotated[float, typer.Option(help="Share of pages of a single row.")] = 0.0,
     workers: Annotated[int, typer.Option()] = 1,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """Print pages and cut out names and texts: what --part mark-reader --shards OUT learns from."""
     from distill.mark_samples import PatchConfig, render_patches
 
-    config = PatchConfig(
-        out, files, first, data=tuple(data or ()), fonts=tuple(fonts or ()), workers=workers, seed=seed
-    )
+    config = PatchConfig(out, files, first, data=tuple(data or ()), fonts=tuple(fonts or ()), lone_share=lone,
+                         workers=workers, seed=seed)  # fmt: skip
     _told(lambda: render_patches(config))
 
 

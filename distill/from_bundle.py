@@ -14,19 +14,22 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import GraphProto, numpy_helper
+from onnx import GraphProto, NodeProto, numpy_helper
 from torch import Tensor, nn
 
 from ecg.bundle import load_bundle
 from ecg.errors import InputError
 
-NET_OF: Final = {"coarse": "finder_coarse", "fine": "finder_fine", "strip": "decoder"}
+NET_OF: Final = {
+    "coarse": "finder_coarse", "fine": "finder_fine", "strip": "decoder", "marks": "mark_reader",
+    "starts": "start_reader",
+}  # fmt: skip
 FLOAT_BIAS_KINDS: Final = ("trt", "onnx")  # kinds of files that keep biases in float, under their layers' names
 Arrays = dict[str, NDArray[np.float32]]
 
 
 def begin_with_bundle(net: nn.Module, what: str, folder: Path) -> None:
-    """Give ``net`` (of kind ``what``: coarse, fine, strip) the weights of a bundle's net.
+    """Give ``net`` (of kind ``what``, a key of ``NET_OF``) the weights of a bundle's net.
 
     Input channels that the bundle's net didn't have begin silent.  Raises ``InputError`` where it is another net.
     """
@@ -36,6 +39,8 @@ def begin_with_bundle(net: nn.Module, what: str, folder: Path) -> None:
         for name, module in net.named_modules():
             if isinstance(module, (nn.Conv1d, nn.Conv2d)):
                 _fill(net, name, module, told)
+            elif isinstance(module, nn.Linear):
+                _copy(module, name, told)
     except (KeyError, RuntimeError) as err:
         raise InputError(f"{path}: of another net ({str(err).splitlines()[0]}); give a bundle of this version") from err
 
@@ -51,12 +56,23 @@ def folded_weights(graph: GraphProto) -> Arrays:
             values[node.output[0]] = (q.astype(np.float32) - offset) * scale.reshape(shape)
     out: Arrays = {}
     for node in graph.node:
-        if node.op_type == "Conv":
+        if node.op_type == "Conv" or (node.op_type == "Gemm" and _transposed(node)):
             layer = node.input[1].removesuffix("_dq").removesuffix(".weight")
             out[f"{layer}.weight"] = np.asarray(values[node.input[1]], np.float32)
             if len(node.input) > 2:
                 out[f"{layer}.bias"] = np.asarray(values[node.input[2]], np.float32)
     return out
+
+
+def _transposed(node: NodeProto) -> bool:
+    """Whether a Gemm's weights lie as those of a linear layer do."""
+    return any(a.name == "transB" and a.i == 1 for a in node.attribute)
+
+
+@torch.no_grad()
+def _copy(module: nn.Linear, name: str, told: Arrays) -> None:
+    module.weight.copy_(torch.from_numpy(told[f"{name}.weight"].copy()))
+    module.bias.copy_(torch.from_numpy(told[f"{name}.bias"].copy()))
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.render import RecordPools, random_record, unusual_scale, write_files
+from distill.render import LONE_LAYOUTS, RecordPools, random_record, unusual_scale, write_files
 from distill.targets import recoloured
 from ecg.errors import InputError
 from ecg.files import write_npz
@@ -20,6 +20,7 @@ from ecg.synth.truth import MarkBox, PrintedPage
 
 OTHER = READ_KINDS.index("other")
 LONG_SPREAD = 0.2  # of a text's length
+LEAST_ON_TRACES = 12  # places on a page's traces: of a single row many, since its strokes look like an I
 Spot = tuple[int, float, float, float]  # kind, x mm, y mm, standard deviation of its place along x, mm
 
 
@@ -34,6 +35,7 @@ class PatchConfig:
     data: tuple[str, ...] = ()
     fonts: tuple[str, ...] = ()
     unusual_share: float = 0.5
+    lone_share: float = 0.0  # pages of a single row
     workers: int = 1
     seed: int = 0
 
@@ -53,8 +55,9 @@ def spots(page: PrintedPage, rng: np.random.Generator) -> list[Spot]:
             continue
         elif box.kind in ("header", "footer", "handwriting", "stamp", "pulse", "separator") and rng.random() < 0.5:
             out.append((OTHER, rng.uniform(box.x0_mm, box.x1_mm), rng.uniform(box.y0_mm, box.y1_mm), 0.5))
+    each = max(2, LEAST_ON_TRACES // max(1, len(page.traces)))
     for trace in page.traces:
-        for k in rng.integers(0, len(trace.x_mm), 2 if len(trace.x_mm) else 0):
+        for k in rng.integers(0, len(trace.x_mm), each if len(trace.x_mm) else 0):
             at = float(trace.x_mm[k]), float(trace.y_mm[k])
             if all(s[0] == OTHER or abs(at[0] - s[1]) > 6 or abs(at[1] - s[2]) > 3 for s in out):
                 out.append((OTHER, *at, 0.5))
@@ -128,8 +131,10 @@ def write_file(index: int, records: RecordPools, config: PatchConfig) -> Path:
         else:
             scale = unusual_scale(rng) if rng.random() < config.unusual_share else (None, None, None)
             record = random_record(records, 0.15, rng)
-            page = random_page(rng, record, fonts=config.fonts, speed_mm_per_s=scale[0], gain_mm_per_mv=scale[1],
-                               chest_gain_mm_per_mv=scale[2])  # fmt: skip
+            lone = config.lone_share and rng.random() < config.lone_share
+            layout = LONE_LAYOUTS[int(rng.integers(len(LONE_LAYOUTS)))] if lone else None
+            page = random_page(rng, record, fonts=config.fonts, layout=layout, speed_mm_per_s=scale[0],
+                               gain_mm_per_mv=scale[1], chest_gain_mm_per_mv=scale[2])  # fmt: skip
         some, what = page_patches(page, rng)
         patches += some
         kinds += what

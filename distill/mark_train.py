@@ -72,13 +72,18 @@ def train_marks(config: MarkConfig) -> Path:
     held, seen = slice(0, config.held_out), slice(config.held_out, None)
     odds = _odds(kinds[seen])
 
-    def loss(net: nn.Module, rng: np.random.Generator) -> Tensor:
+    def batch(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         pick = config.held_out + rng.choice(len(odds), config.batch, p=odds)
         some, what = turned_over(patches[pick], kinds[pick], rng)
-        logits = net(_inputs(some, rng))
-        return F.cross_entropy(logits.float(), torch.from_numpy(what), label_smoothing=0.02)
+        return _inputs(some, rng), torch.from_numpy(what)
 
-    return train_on_patches("marks", MarkReader, config, loss, lambda net: accuracy(net, patches[held], kinds[held]))
+    def loss(logits: Tensor, what: Tensor) -> Tensor:
+        return F.cross_entropy(logits, what, label_smoothing=0.02)
+
+    def figures(net: nn.Module) -> dict[str, float]:
+        return accuracy(net, patches[held], kinds[held])
+
+    return train_on_patches("marks", MarkReader, config, batch, loss, figures)
 
 
 def load_marks(path: Path) -> MarkReader:

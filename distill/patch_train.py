@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from distill.checkpoints import save_whole
+from distill.from_bundle import begin_with_bundle, unfold_norms
 
 SAVE_EVERY = 250
+UNFOLD_BATCHES = 8
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,18 @@ class PatchTraining:
     lr: float = 2e-3
     seed: int = 0
     threads: int = 1
+    begin: Path | None = None  # a bundle's folder: the weights that a new run begins with
 
 
 def train_on_patches(
     name: str, make: Callable[[], nn.Module], config: PatchTraining,
-    loss_of: Callable[[nn.Module, np.random.Generator], Tensor], figures: Callable[[nn.Module], dict[str, float]],
+    batch_of: Callable[[np.random.Generator], tuple[Tensor, Tensor]], loss_of: Callable[[Tensor, Tensor], Tensor],
+    figures: Callable[[nn.Module], dict[str, float]],
 ) -> Path:  # fmt: skip
     """Train, going on from ``out``/NAME.ckpt; returns it.
 
-    ``loss_of`` draws a step's batch with its own generator; ``figures`` tell of held-out patches.
+    ``batch_of`` draws a step's inputs and what is wanted of them with the step's own generator, ``loss_of`` compares
+    what the net says with that; ``figures`` tell of held-out patches.
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -50,13 +55,18 @@ def train_on_patches(
         net.load_state_dict(state["net"])
         optimiser.load_state_dict(state["optimiser"])
         first = state["step"]
+    elif config.begin is not None:
+        begin_with_bundle(net, name, config.begin)
+        unfold_norms(net, (batch_of(np.random.default_rng([config.seed, k]))[0] for k in range(UNFOLD_BATCHES)))
     (config.out / f"{name}.json").write_text(json.dumps(asdict(config), default=str, indent=1))
     start, losses = time.perf_counter(), []
     for step in range(first, config.steps):
         for group in optimiser.param_groups:
             group["lr"] = config.lr * learning_rate(step, config.steps)
+        inputs, wanted = batch_of(np.random.default_rng([config.seed, step]))
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = loss_of(net, np.random.default_rng([config.seed, step]))
+            said = net(inputs)
+        loss = loss_of(said.float(), wanted)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

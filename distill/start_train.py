@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from distill.nets import StartReader
 from distill.patch_train import PatchTraining, train_on_patches
 from distill.start_samples import load_starts, start_files
-from ecg.marks import END_KINDS, START_OFFSETS_MM, START_PX_PER_MM
+from ecg.marks import END_KINDS, START_BINS, START_OFFSETS_MM, START_PX_PER_MM
 
 TARGET_MM: Final = 0.015  # a target's standard deviation
 BATCH_SEEN: Final = 200
@@ -78,18 +78,22 @@ def train_starts(config: StartTraining) -> Path:
     few = min(config.held_files, len(files) - 1)
     held, (patches, kinds, offsets) = load_starts(files[:few]), load_starts(files[few:])
 
-    def loss(net: nn.Module, rng: np.random.Generator) -> Tensor:
+    def batch(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         pick = np.sort(rng.integers(0, len(kinds), config.batch))
         some, off = moved(patches[pick], offsets[pick], rng)
-        said = net(as_input(some))[torch.arange(len(pick)), torch.from_numpy(kinds[pick])]
-        return -(torch.from_numpy(targets(off)) * F.log_softmax(said.float(), dim=1)).sum(dim=1).mean()
+        wanted = np.zeros((len(pick), len(END_KINDS), START_BINS + 1), np.float32)  # of the kind that isn't there: 0
+        wanted[np.arange(len(pick)), kinds[pick]] = targets(off)
+        return as_input(some), torch.from_numpy(wanted)
+
+    def loss(said: Tensor, wanted: Tensor) -> Tensor:
+        return -(wanted * F.log_softmax(said, dim=2)).sum(dim=(1, 2)).mean()
 
     def figures(net: nn.Module) -> dict[str, float]:
         parts = range(0, len(held[1]), BATCH_SEEN)
         place = np.concatenate([net(as_input(held[0][k : k + BATCH_SEEN])).float().numpy() for k in parts])
         return start_figures(place, held[1], held[2])
 
-    return train_on_patches("starts", StartReader, config, loss, figures)
+    return train_on_patches("starts", StartReader, config, batch, loss, figures)
 
 
 def load_starts_net(path: Path) -> StartReader:

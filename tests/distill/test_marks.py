@@ -4,13 +4,17 @@ import torch
 from typer.testing import CliRunner
 
 from distill.cli import app
-from distill.mark_samples import OTHER, PatchConfig, cut_patch, page_patches, spots, write_file
+from distill.from_bundle import begin_with_bundle
+from distill.mark_samples import LEAST_ON_TRACES, OTHER, PatchConfig, cut_patch, page_patches, spots, write_file
 from distill.mark_train import MarkConfig, load_marks, train_marks
-from distill.nets import MarkReader
+from distill.nets import MarkReader, StartReader
+from ecg.bundle import load_bundle
 from ecg.errors import InputError
-from ecg.marks import PATCH_HEIGHT, PATCH_WIDTH, READ_KINDS
+from ecg.marks import PATCH_HEIGHT, PATCH_WIDTH, READ_KINDS, START_SIDE
 from ecg.synth.heart import beat, random_heart
 from ecg.synth.printer import random_page
+from edge_runtime.engines import open_engine
+from edge_runtime.reader import SHIPPED
 
 
 def _page(seed: int, **given):
@@ -71,6 +75,37 @@ def test_the_net_gives_a_score_for_each_kind_and_is_small():
     net = MarkReader().eval()
     assert net(torch.rand(2, 1, PATCH_HEIGHT, PATCH_WIDTH) * 255).shape == (2, len(READ_KINDS))
     assert sum(p.numel() for p in net.parameters()) < 300_000
+
+
+@pytest.mark.parametrize(("name", "what", "net", "shape"), [
+    ("mark_reader", "marks", MarkReader, (3, 1, PATCH_HEIGHT, PATCH_WIDTH)),
+    ("start_reader", "starts", StartReader, (3, 3, START_SIDE, START_SIDE)),
+])  # fmt: skip
+def test_readers_of_patches_begin_as_the_bundle_has_them(name, what, net, shape):
+    """Their linear layers too come back from the bundle's 8 bits."""
+    made = net().eval()
+    begin_with_bundle(made, what, SHIPPED)
+    seen = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+    (told,) = open_engine(load_bundle(SHIPPED), name, "ort", threads=1)(seen).values()
+    with torch.no_grad():
+        said = made(torch.from_numpy(seen)).numpy()
+    assert np.corrcoef(said.ravel(), told.ravel())[0, 1] > 0.99
+
+
+def test_a_run_begins_with_a_bundle(tmp_path):
+    config = PatchConfig(tmp_path / "patches", files=1, pages=3, seed=5, lone_share=1.0)
+    config.out.mkdir()
+    write_file(0, ([], []), config)
+    train_marks(MarkConfig(config.out, tmp_path / "run", steps=1, batch=4, lr=0.0, held_out=8, begin=SHIPPED))
+    bundles = MarkReader()
+    begin_with_bundle(bundles, "marks", SHIPPED)
+    assert torch.allclose(bundles.head.weight, load_marks(tmp_path / "run" / "marks.ckpt").head.weight)
+
+
+def test_many_strokes_of_a_lone_row_are_shown_as_no_names():
+    page, rng = _page(4, layout="1x1-II")
+    on_trace = [s for s in spots(page, rng) if s[0] == OTHER]
+    assert len(on_trace) >= LEAST_ON_TRACES
 
 
 def test_rare_texts_are_cut_several_times():
