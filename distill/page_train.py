@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distill.checkpoints import save_whole
+from distill.precision import training_precision
 from distill.students import ROWS, Lesson, LossWeights, PageStudent, StudentConfig, student_loss
 from ecg.errors import InputError
 from ecg.findings import finding_labels
@@ -192,7 +193,7 @@ class _Run:
         for group in self.optimiser.param_groups:
             rise = min(1.0, (self.step + 1) / 50)
             group["lr"] = self.config.lr * rise * (0.01 + 0.495 * (1 + math.cos(math.pi * min(1.0, self.done()))))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with training_precision():
             logits, embedding = self.net(pages.contiguous(memory_format=torch.channels_last))
         terms = student_loss(logits, embedding, lesson, lambda name: self.taus[name](), self.config.weights)
         self.optimiser.zero_grad()

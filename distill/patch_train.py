@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from distill.checkpoints import save_whole
 from distill.from_bundle import begin_with_bundle, unfold_norms
+from distill.precision import training_precision
 
 SAVE_EVERY = 250
 UNFOLD_BATCHES = 8
@@ -64,7 +65,7 @@ def train_on_patches(
         for group in optimiser.param_groups:
             group["lr"] = config.lr * learning_rate(step, config.steps)
         inputs, wanted = batch_of(np.random.default_rng([config.seed, step]))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with training_precision():
             said = net(inputs)
         loss = loss_of(said.float(), wanted)
         optimiser.zero_grad()
@@ -90,7 +91,7 @@ def learning_rate(step: int, steps: int) -> float:
 @torch.no_grad()
 def _held_out(net: nn.Module, figures: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
     net.eval()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with training_precision():
         said = figures(net)
     net.train()
     return {k: round(v, 4) for k, v in said.items()}

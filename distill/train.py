@@ -20,6 +20,7 @@ from distill import losses, targets
 from distill.checkpoints import save_whole
 from distill.from_bundle import begin_with_bundle, unfold_norms
 from distill.nets import FinderCoarse, FinderFine, StripDecoder, expected_row
+from distill.precision import training_precision
 from distill.shards import Shard
 from ecg.errors import InputError
 
@@ -129,7 +130,7 @@ def validate(what: str, net: nn.Module, shards: list[Shard], batch: int = 12, li
     samples = [getattr(s, what)(i) for s in shards for i in range(s.count(what))][:limit]
     for k in range(0, len(samples), batch):
         data = _tensors(_collate(what, samples[k : k + batch]))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with training_precision():
             out = net(data["rgb"])
         for name, value in {**_loss(what, out, data), **_figures(what, _floats(out), data)}.items():
             sums.setdefault(name, []).append(float(value))
@@ -274,7 +275,7 @@ def train(config: TrainConfig) -> Path:
 def _step(run: _Run, data: losses.Batch) -> dict[str, Tensor]:
     for group in run.optimiser.param_groups:
         group["lr"] = run.rate()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with training_precision():
         out = run.net(data["rgb"])
     terms = _loss(run.config.what, out, data)
     total = torch.stack(list(terms.values())).sum()
