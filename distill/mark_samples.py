@@ -83,7 +83,7 @@ def cut_patch(rgb: U8, px_per_mm: float, x_mm: float, y_mm: float, rng: np.rando
     origin = centre - np.array([c * half[0] - s * half[1], s * half[0] + c * half[1]])
     if step > 1.3:  # shrink by area first, or thin strokes break
         pad = int(np.ceil(max(w, h) * px_per_mm))
-        x0, y0 = (int(max(0, v - pad)) for v in centre)
+        x0, y0 = (int(np.clip(v - pad, 0, n - 1)) for v, n in zip(centre, rgb.shape[1::-1], strict=True))
         cut = rgb[y0 : y0 + 2 * pad, x0 : x0 + 2 * pad]
         rgb = np.asarray(cv2.GaussianBlur(cut, (0, 0), 0.4 * step), np.uint8)
         origin = origin - [x0, y0]

@@ -56,6 +56,12 @@ def test_a_patch_shows_what_lies_in_its_middle():
     assert abs(x - (PATCH_WIDTH - 1) / 2) < 1.5
 
 
+def test_a_place_beside_a_narrow_page_is_cut_out_too():
+    page = np.full((200, 300, 3), 230, np.uint8)
+    rng = np.random.default_rng(1)
+    assert all((cut_patch(page, 8.0, 90.0, 10.0, rng) > 0).all() for _ in range(12))
+
+
 def test_rendering_is_repeatable_and_training_goes_on_from_its_checkpoint(tmp_path):
     config = PatchConfig(tmp_path / "patches", files=1, pages=2, seed=5)
     config.out.mkdir()
