@@ -21,6 +21,12 @@ app = typer.Typer(
 ResultsOption = Annotated[Path | None, typer.Option("--results", help="Append a line of figures to this .jsonl file.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Write CSV, JSON and overlay of every photo here.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Another set of hearts, pages and photos.")]
+SetsOption = Annotated[
+    int,
+    typer.Option(
+        "--sets", min=1, help="Printed pages of each layout, speed and gain: of so many seeds, from --seed on."
+    ),
+]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads of the nets; all cores if not given.")]
 
 
@@ -60,6 +66,7 @@ def rendered(
         typer.Option(help="Pages that tell their scale, without handwriting, stamps, copies, traces off the sheet."),
     ] = False,
     layout: Annotated[list[str] | None, typer.Option(help="Only these layouts (printed pages).")] = None,
+    sets: SetsOption = 1,
     condition: Annotated[str | None, typer.Option(help="Only this condition (photographed pages).")] = None,
     threads: ThreadsOption = None,
     engine: EngineOption = EngineName.auto,
@@ -76,10 +83,9 @@ def rendered(
             rows = _followed(photographed_rows(reader, seed, count, condition=condition, plain=plain))
         else:
             layouts = tuple(layout or ROUND_TRIP_LAYOUTS)
-            task, data = "rendered/printed", f"ecg.synth, {len(layouts)} layouts x speeds x gains, 8 px/mm"
-            if plain:
-                task, data = "rendered/plain", f"{data}, the machine's own print alone"
-            rows = _followed(round_trip_rows(reader, seed, layouts, plain=plain))
+            task = "rendered/plain" if plain else "rendered/printed"
+            data = _printed_data(layouts, sets, plain=plain)
+            rows = _followed(round_trip_rows(reader, seed, layouts, plain=plain, sets=sets))
         _report(rows, results, {"task": task, **conditions(data, seed=seed, bundle=reader.bundle)})
 
 
@@ -88,14 +94,21 @@ def ink(
     results: ResultsOption = None,
     seed: SeedOption = 1,
     layout: Annotated[list[str] | None, typer.Option(help="Only these layouts.")] = None,
+    sets: SetsOption = 1,
 ) -> None:
     """What the ink of the pages of `rendered --plain` leaves of their signals: the middle of the stroke, unread."""
     from edge_runtime.rendered import ROUND_TRIP_LAYOUTS, ink_rows
 
     with one_line_errors():
         layouts = tuple(layout or ROUND_TRIP_LAYOUTS)
-        data = f"ecg.synth, {len(layouts)} layouts x speeds x gains, the machine's own print alone"
-        _report(_followed(ink_rows(seed, layouts)), results, {"task": "rendered/ink", **conditions(data, seed=seed)})
+        line = conditions(_printed_data(layouts, sets, plain=True), seed=seed)
+        _report(_followed(ink_rows(seed, layouts, sets=sets)), results, {"task": "rendered/ink", **line})
+
+
+def _printed_data(layouts: tuple[str, ...], sets: int, *, plain: bool) -> str:
+    """What printed pages were measured on."""
+    what = f"ecg.synth, {len(layouts)} layouts x speeds x gains x {sets}, 8 px/mm"
+    return f"{what}, the machine's own print alone" if plain else what
 
 
 @app.command()

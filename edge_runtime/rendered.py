@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -91,27 +92,26 @@ def tells_its_scale(page: PrintedPage) -> bool:
 
 
 def round_trip_rows(
-    reader: PhotoReader, seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS, *, plain: bool = False
+    reader: PhotoReader, seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS, *, plain: bool = False, sets: int = 1
 ) -> Iterator[Row]:
     """Pages as printed, no camera: every layout at every speed and gain."""
-    for name, page in round_trip_pages(seed, layouts, plain=plain):
+    for name, page in round_trip_pages(seed, layouts, plain=plain, sets=sets):
         row = read_row(reader, Photo(np.array(page.rgb)), name, page_truth(page), group=page.layout.name)
         yield replace(row, traces=_traces(page))
 
 
 def round_trip_pages(
-    seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS, *, plain: bool = False
+    seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS, *, plain: bool = False, sets: int = 1
 ) -> Iterator[tuple[str, PrintedPage]]:
-    """A page with its name for every layout, paper speed and gain."""
-    for layout in layouts:
-        for speed in PAPER_SPEEDS_MM_PER_S:
-            for gain in GAINS_MM_PER_MV:
-                yield f"{layout} {speed:g} {gain:g}", round_trip_page(layout, speed, gain, seed, plain=plain)
+    """``sets`` pages with their names for every layout, paper speed and gain: of seeds ``seed``, ``seed`` + 1, ..."""
+    every = product(range(seed, seed + sets), layouts, PAPER_SPEEDS_MM_PER_S, GAINS_MM_PER_MV)
+    for set_seed, layout, speed, gain in every:
+        yield f"{layout} {speed:g} {gain:g} #{set_seed}", round_trip_page(layout, speed, gain, set_seed, plain=plain)
 
 
-def ink_rows(seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS) -> Iterator[Row]:
+def ink_rows(seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS, *, sets: int = 1) -> Iterator[Row]:
     """What the plain pages' ink leaves of their signals, whoever reads them (``edge_runtime.ink_limit``)."""
-    for name, page in round_trip_pages(seed, layouts, plain=True):
+    for name, page in round_trip_pages(seed, layouts, plain=True, sets=sets):
         layout = page.layout
         yield Row(name, "read", layout.name, layout.paper_speed_mm_per_s, layout.gain_mm_per_mv, 0.0, {},
                   group=layout.name, score=ink_score(page), traces=_traces(page))  # fmt: skip

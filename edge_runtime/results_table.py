@@ -83,7 +83,10 @@ def _clinic(line: Line) -> str:
 
 
 def _printed(line: Line) -> str:
-    return _row(f"rendered pages, no camera: {len(line['groups'])} layouts x 2 speeds x 3 gains", _pages(line), line)
+    layouts = len(line["groups"])
+    each = round(line["figures"]["n"] / (layouts * 6))
+    what = f"rendered pages, no camera: {layouts} layouts x 2 speeds x 3 gains, {each} of each"
+    return _row(what, _pages(line), line)
 
 
 def _plain(line: Line) -> str:

@@ -13,6 +13,8 @@ FS_HZ = 500.0
 PRESENT = 0.3
 MAX_FILL_S = 0.12  # longer gaps stay empty
 ISLAND_S = 0.1  # shorter stretches between such gaps are no trace
+BESIDE_MM = 0.6  # columns so far beyond a row's ends are read along
+CONTINUED_STEPS = 1.5  # beyond its last column a trace goes on as it ran for so many columns
 EDGE_MM = 0.35  # beside a lead's ends: where pulses, separators and neighbours leave strokes across the trace
 STROKE_MM, LEVEL_MM = 1.0, 0.5
 LEVEL_COLUMNS = 4
@@ -44,13 +46,12 @@ def _lead(strip: LeadStrip, row: RowTrace, speed: float) -> tuple[int, F64, F64,
     k0, k1 = round(start * FS_HZ), round((start + length) * FS_HZ)
     t = np.arange(k0, k1) / FS_HZ
     x = strip.x0_mm + (t - start) * speed
-    inside = (row.x_mm > strip.x0_mm - 0.6) & (row.x_mm < strip.x1_mm + 0.6)
-    present = without_islands(row.x_mm, inside & (row.presence > PRESENT), speed)
+    present = without_islands(row.x_mm, own_columns(strip, row) & (row.presence > PRESENT), speed)
     if present.sum() < 4:
         return k0, np.full(len(t), np.nan), np.zeros(len(t)), np.zeros(len(t), bool)
     _, sign = base_lead(strip.lead)
     xs = row.x_mm[present]
-    y = cubic(xs, without_strokes(xs, row.y_mm[present], strip.x0_mm, strip.x1_mm), x)
+    y = continued(xs, without_strokes(xs, row.y_mm[present], strip.x0_mm, strip.x1_mm), x)
     mv = sign * (strip.baseline_mm - y) / strip.gain_mm_per_mv
     sure = np.interp(x, row.x_mm, row.presence * row.sharpness) * strip.confidence
     # How far the nearest read columns on both sides lie apart tells a gap.
@@ -61,6 +62,22 @@ def _lead(strip: LeadStrip, row: RowTrace, speed: float) -> tuple[int, F64, F64,
     filled = (gap_s > 1.6 * step_s) | (edge_s > step_s)
     mv = np.where((gap_s > MAX_FILL_S) | (edge_s > 0.02), np.nan, mv)
     return k0, mv, np.clip(sure, 0, 1), filled & np.isfinite(mv)
+
+
+def own_columns(strip: LeadStrip, row: RowTrace) -> NDArray[np.bool_]:
+    """Which of a row's columns (n,) show a lead: those that lie on its side of the middle between it and its neighbours
+    as a whole, and at the row's ends a few beyond.
+
+    A column that shows a bit of both leads lies somewhere between them, where neither runs.
+    """
+    half_mm = 0.49 * float(np.median(np.diff(row.x_mm)))  # tiles often start so that columns end just where leads do
+    low, high = strip.x0_mm - BESIDE_MM, strip.x1_mm + BESIDE_MM
+    for other in row.strips:
+        if other.x0_mm < strip.x0_mm:
+            low = max(low, (other.x1_mm + strip.x0_mm) / 2 + half_mm)
+        elif other.x0_mm > strip.x0_mm:
+            high = min(high, (strip.x1_mm + other.x0_mm) / 2 - half_mm)
+    return np.asarray((row.x_mm > low) & (row.x_mm < high))
 
 
 def without_islands(x_mm: F64, present: NDArray[np.bool_], speed: float) -> NDArray[np.bool_]:
@@ -87,6 +104,20 @@ def without_strokes(x: F64, y: F64, x0_mm: float, x1_mm: float) -> F64:
             level = np.ptp(part[beside : beside + LEVEL_COLUMNS]) < LEVEL_MM
             if len(off) and level:
                 part[: off[-1] + 1] = part[beside]
+    return out
+
+
+def continued(x: F64, y: F64, at: F64) -> F64:
+    """``cubic``, going on beyond its ends as steeply as it ran: a QRS complex that a lead's end cuts does not stop with
+    the last whole column."""
+    out = cubic(x, y, at)
+    for (x0, x1, x2), (y0, y1, y2), beyond in (
+        (x[:3], y[:3], at < x[0]), (x[:-4:-1], y[:-4:-1], at > x[-1])
+    ):  # fmt: skip
+        turned = (y1 - y0) * (y2 - y1) < 0  # a peak: where it goes from there isn't known
+        slope = 0.0 if turned else (y1 - y0) / (x1 - x0)
+        most = CONTINUED_STEPS * abs(x1 - x0)
+        out[beyond] = y0 + slope * np.clip(at[beyond] - x0, -most, most)
     return out
 
 

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ecg.page import LeadStrip, PageLayout
 from edge_runtime.decoder import RowTrace, Tile, _joined, expected_bins
 from edge_runtime.decoder_windows import rows_of, tile_windows
-from edge_runtime.signals import assemble, cubic, without_islands, without_strokes
+from edge_runtime.signals import assemble, continued, cubic, own_columns, without_islands, without_strokes
 
 
 def wave(t):
@@ -37,6 +39,28 @@ def test_heights_become_millivolts_on_the_printed_clock(speed, gain):
         assert np.abs(signal.mv[i, part] - wave(t)).max() < 0.01
         assert np.isnan(np.delete(signal.mv[i], np.arange(part.start, part.stop))).all()
     assert np.isnan(signal.mv[1]).all()
+
+
+def test_a_lead_cut_within_a_beat_ends_where_its_own_trace_ran():
+    """What a column that both leads share shows, and the next lead beyond, are no part of it."""
+    (row,), layout = one_row(leads=("I", "aVR"))
+    slope, step = 4.0, 30.0  # of the trace, mm per mm; of the next lead against it, mm
+    y = 50.0 - slope * np.clip(row.x_mm - 80.0, 0, None) + step * (row.x_mm > 82.5)
+    y[np.abs(row.x_mm - 82.5) < 0.1] -= 0.5 * step * np.sign(row.x_mm[np.abs(row.x_mm - 82.5) < 0.1] - 82.5)
+    mixed = replace(row, x_mm=row.x_mm + 0.05, y_mm=y)
+    mv = assemble((mixed,), layout).mv
+    t = np.arange(1200, 1250) / 500
+    assert np.abs(mv[0, 1200:1250] - slope * np.clip(25 * t + 20 - 80, 0, None) / 10).max() < 0.05
+    own = own_columns(mixed.strips[0], mixed)
+    assert mixed.x_mm[own].max() <= 82.5 - 0.06
+    assert mixed.x_mm[own].min() < 20.0
+
+
+def test_a_trace_goes_on_as_steeply_as_it_ends_but_no_further_than_columns_reach():
+    x = np.arange(10.0)
+    at = np.array([-0.5, 9.5, 30.0])
+    assert continued(x, 3.0 * x, at) == pytest.approx([-1.5, 28.5, 31.5])
+    assert continued(x, np.abs(x - 1.0), at[:1]) == pytest.approx([1.0])  # a peak at the end: level
 
 
 def test_inverted_avr_is_turned_back():
