@@ -350,13 +350,19 @@ def test_names_that_contradict_each_other_are_refused():
     assert isinstance(found, Unreadable) or found.name == "partial"
 
 
-def test_a_lone_row_needs_a_sure_name():
+@pytest.mark.parametrize(
+    ("lead", "told"),
+    [("V1", {0.98: True, 0.8: True, 0.65: False}), ("II", {0.98: True, 0.9: False}), ("aVR", {0.8: True})],
+)
+def test_a_lone_row_needs_a_sure_name(lead, told):
+    """Names of strokes alone a surer one: bars and waves look like more of them."""
     rng = np.random.default_rng(12)
-    page = simulate(LAYOUTS["1x1-V1"], rng, Style(drop=0, confuse=0, false_marks=0))
-    for score, name in ((0.98, "1x1-V1"), (0.8, "1x1-V1"), (0.65, "layout_unknown")):
-        marks = [replace(m, score=score) if m.kind == "lead:V1" else m for m in page.marks]
+    page = simulate(LAYOUTS[f"1x1-{lead}"], rng, Style(drop=0, confuse=0, false_marks=0))
+    for score, sure in told.items():
+        marks = [replace(m, score=score) if m.kind == f"lead:{lead}" else m for m in page.marks]
         found = find_layout(marks, page.trace_map)
-        assert (found.name if isinstance(found, PageLayout) else found.reason) == name
+        named = found.name if isinstance(found, PageLayout) else found.reason
+        assert named == (f"1x1-{lead}" if sure else "layout_unknown")
 
 
 def test_unknown_arrangement_takes_names_at_their_word():
