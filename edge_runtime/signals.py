@@ -111,7 +111,7 @@ def continued(x: F64, y: F64, at: F64) -> F64:
     """``cubic``, going on beyond its ends as steeply as it ran: a QRS complex that a lead's end cuts does not stop with
     the last whole column."""
     out = cubic(x, y, at)
-    for (x0, x1, x2), (y0, y1, y2), beyond in (
+    for (x0, x1, _), (y0, y1, y2), beyond in (
         (x[:3], y[:3], at < x[0]), (x[:-4:-1], y[:-4:-1], at > x[-1])
     ):  # fmt: skip
         turned = (y1 - y0) * (y2 - y1) < 0  # a peak: where it goes from there isn't known

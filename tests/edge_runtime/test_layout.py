@@ -167,6 +167,19 @@ def leads_of(found: PageLayout | Unreadable) -> list[str]:
     return [s.lead for s in found.strips]
 
 
+def small_steps_ms():
+    """What 800 small steps of numpy take on this machine: most of a layout's time is such."""
+    some = np.linspace(0, 1, 480).reshape(40, 12)
+    ms = []
+    for _ in range(9):
+        began = time.process_time()
+        for k in range(400):
+            float(np.exp(-0.5 * (some - k) ** 2).sum())
+            float(np.maximum(some, 0.5).max())
+        ms.append(1e3 * (time.process_time() - began))
+    return np.median(ms)
+
+
 def test_every_layout_is_recognised():
     rng = np.random.default_rng(1)
     wrong, total, ms = [], 0, []
@@ -191,7 +204,7 @@ def test_every_layout_is_recognised():
             for all_of, some in zip((x0, width, baseline), errors(page, found), strict=True):
                 all_of.extend(some)
     assert len(wrong) <= 0.03 * total, wrong
-    assert np.median(ms) < 60  # 15 ms on an idle core; CI machines are slower and shared
+    assert np.median(ms) < 14 * small_steps_ms()  # 8 times; processors differ fivefold
     assert np.sqrt(np.mean(np.square(x0))) < 0.15
     assert np.mean(np.abs(width) < 0.002) > 0.99
     assert np.sqrt(np.mean(np.square(baseline))) < 1.0
