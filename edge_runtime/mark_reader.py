@@ -37,7 +37,9 @@ MOST: Final = 96  # places a page
 MIN_PROBABILITY: Final = 0.3
 APART_MM: Final = 3.0  # the same name twice within this is one
 _READABLE: Final = [MARK_KINDS.index(k) for k in (*LEAD_KINDS, *TEXT_KINDS)]
-_ONE_WAY: Final = [READ_KINDS.index(k) for k in LEAD_KINDS if k not in ("lead:I", "lead:II", "lead:III")]
+_ONE_WAY: Final = [
+    READ_KINDS.index(k) for k in (*LEAD_KINDS, *TEXT_KINDS) if k not in ("lead:I", "lead:II", "lead:III")
+]
 _OTHER: Final = READ_KINDS.index("other")
 
 
@@ -71,7 +73,7 @@ def read_marks(places: Places, field: Field) -> tuple[Mark, ...]:
 
 
 def legible(places: Places) -> float:
-    """How many different lead names can be read in the view, each counted by its probability.
+    """How many different lead names, speeds and gains can be read in the view, each counted by its probability.
 
     I, II and III don't count: these read the same upside down, and lines look like them.
     """

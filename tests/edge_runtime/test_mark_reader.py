@@ -1,13 +1,14 @@
 """Places of the view's heat, the patches cut there, and what is made of the reader's answers."""
 
 import numpy as np
+import pytest
 
 from ecg.geometry import View
 from ecg.marks import FINE_STRIDE, MARK_KINDS, PATCH_HEIGHT, PATCH_WIDTH, READ_KINDS
 from ecg.page import Photo
 from edge_runtime.finder import Maps
 from edge_runtime.lattice import Field
-from edge_runtime.mark_reader import cut_patches, read_places
+from edge_runtime.mark_reader import cut_patches, legible, read_places
 from edge_runtime.mark_reader import read_marks as marks_of
 
 H, W = 60, 90  # cells of 1 mm
@@ -93,3 +94,10 @@ def test_a_patch_is_upright_and_centred_whatever_the_view():
         assert abs(rows.mean() - (PATCH_HEIGHT - 1) / 2) < 0.7
         assert abs(columns.mean() - (PATCH_WIDTH - 1) / 2) < 0.7
         assert np.ptp(columns) > 70 > 10 > np.ptp(rows)
+
+
+def test_names_and_texts_that_read_one_way_up_tell_it():
+    """Strokes alone are the same upside down; a lone row of lead II has its speed and gain to go by."""
+    seen = maps({("lead:II", 20, 30): 0.5, ("speed:25", 40, 50): 0.4, ("lead:V4", 10, 70): 0.3})
+    assert legible(read_places(photo(), seen, Says("lead:II", "speed:25", "other"))) == pytest.approx(1.0, abs=0.02)
+    assert legible(read_places(photo(), seen, Says("lead:II", "speed:25", "lead:V4"))) == pytest.approx(2.0, abs=0.02)
