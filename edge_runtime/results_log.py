@@ -18,6 +18,9 @@ from ecg.page import BundleInfo
 from edge_runtime.engines.base import usable_cores
 
 REPO = Path(__file__).resolve().parents[1]
+INSTRUCTIONS = (  # for 8-bit nets, the fastest first
+    ("amx_int8", "AMX"), ("avx512_vnni", "VNNI"), ("avx_vnni", "VNNI"), ("avx512bw", "AVX-512"), ("avx2", "AVX2"),
+)  # fmt: skip
 
 
 def conditions(data: str, *, seed: int | None = None, bundle: BundleInfo | None = None) -> dict[str, Any]:
@@ -77,14 +80,17 @@ def _short(argument: str) -> str:
     return kind + colon + Path(os.path.relpath(path, REPO)).as_posix() if path.is_absolute() else argument
 
 
-def cpu_name() -> str:
-    """The processor's model name."""
+def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's model name, and what it computes 8-bit nets with: one name may stand for several generations."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    name = said.get("model name") or platform.processor() or platform.machine()
+    flags = said.get("flags", "").split()
+    best = next((told for flag, told in INSTRUCTIONS if flag in flags), "")
+    return f"{name} ({best})" if best else name
 
 
 def commit() -> str | None:

@@ -39,7 +39,7 @@ def results_block(results: Path) -> str:
             task = _task(line)
             if task and str(line.get("date", "")) >= str(newest.get(task, {}).get("date", "")):
                 newest[task] = line
-    rows = [text(newest[task]) for task, text in _ROWS.items() if task in newest]
+    rows = [text(newest[key]) for task, text in _ROWS.items() for key in sorted(newest) if key.split("@")[0] == task]
     if not rows:
         return "No measurement is committed yet."
     head = "| measured on | result | device | nets, commit |\n|---|---|---|---|"
@@ -47,10 +47,12 @@ def results_block(results: Path) -> str:
 
 
 def _task(line: Line) -> str:
-    """What a line measures: tasks of one name that differ in data or encoder apart."""
+    """What a line measures: tasks of one name that differ in data or encoder apart, and a photo's time on each device."""
     if line.get("what") == "findings":
         return f"findings/{line['data']}/{line['condition']}"
     task = str(line.get("task", ""))
+    if task == "bench/photo":
+        return f"{task}@{line['device']}"
     if task in ("teacher/zero-shot", "teacher/linear-probe"):
         usual = line.get("column") in ("own prompts", "chosen on the validation fold")
         all_labels = line.get("share", 1.0) == 1.0

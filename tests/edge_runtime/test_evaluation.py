@@ -19,7 +19,7 @@ from edge_runtime.demo import demo_photo, run_demo_with
 from edge_runtime.diagnose import diagnose
 from edge_runtime.evaluation import Row, by_group, figures, page_truth, read_row, table, worst_first
 from edge_runtime.rendered import round_trip_page, traces_cross
-from edge_runtime.results_log import append_result, conditions, read_results
+from edge_runtime.results_log import append_result, conditions, cpu_name, read_results
 from edge_runtime.results_table import END, START, results_block, rewrite
 
 
@@ -158,6 +158,26 @@ def test_results_name_no_folder_of_this_machine(monkeypatch: pytest.MonkeyPatch,
     assert line["command"] == "python -m edge_runtime.evaluate photos x --out o"
     assert line["seed"] == 4
     assert line["device"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [("fma avx2 avx512bw avx512_vnni", "Some CPU (VNNI)"), ("fma avx avx2", "Some CPU (AVX2)"), ("fp", "Some CPU")],
+)
+def test_devices_of_one_name_are_told_apart_by_their_instructions(tmp_path: Path, flags: str, name: str) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    one = f"processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: {flags}\n\n"
+    cpuinfo.write_text(one + one.replace(": 0", ": 1"))
+    assert cpu_name(cpuinfo) == name
+
+
+def test_a_photos_time_is_shown_for_each_device(tmp_path: Path) -> None:
+    figures = {"total_ms": 900.0, "megapixels": 12.0, "startup_ms": 300.0, "peak_rss_mb": 380.0}
+    for day, device, ms in (("01", "A", 800.0), ("02", "B", 1700.0), ("03", "A", 900.0)):
+        line = {"task": "bench/photo", "date": f"2026-11-{day}", "device": device, "cores": 2, "threads": 2}
+        append_result(tmp_path / "bench.jsonl", line | {"figures": figures | {"total_ms": ms}})
+    block = results_block(tmp_path)
+    assert [row.split(" ms a photo")[0].split()[-1] for row in block.splitlines()[2:]] == ["900", "1700"]
 
 
 def test_demo_writes_its_photo_and_results(tmp_path: Path) -> None:
