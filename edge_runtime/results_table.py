@@ -47,7 +47,7 @@ def results_block(results: Path) -> str:
 
 
 def _task(line: Line) -> str:
-    """What a line measures: tasks of one name that differ in data or encoder apart, and a photo's time on each device."""
+    """What a line measures: tasks of one name that differ in data or encoder apart, and a photo's time by device."""
     if line.get("what") == "findings":
         return f"findings/{line['data']}/{line['condition']}"
     task = str(line.get("task", ""))
