@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,17 @@ def test_a_misread_part_of_a_text_does_not_count():
     ]
     found = scale(*text)
     assert (found.gain_mm_per_mv, found.chest_gain_mm_per_mv) == (20.0, None)
+
+
+def test_a_gain_beside_a_speed_outweighs_numbers_elsewhere():
+    """A header's R wave in mV looks like a gain; where no speed stands beside any, all count."""
+    speed = Mark("speed:50", 80.0, 180.0, 0.98)
+    told, header = Mark("gain:20", 105.0, 180.2, 0.97), Mark("gain:10", 210.0, 18.0, 0.95)
+    assert scale(speed, told, header).gain_mm_per_mv == 20.0
+    assert scale(told, header).gain_mm_per_mv == 10.0
+    alone, unsure = scale(replace(told, score=0.84)), scale(speed, replace(told, score=0.84))
+    assert alone.gain_mm_per_mv == 10.0
+    assert unsure.gain_mm_per_mv == 20.0
 
 
 @pytest.mark.parametrize("middle", [(), (Mark("gain:10/5", 112.0, 180.0, 0.5),)])
