@@ -15,9 +15,7 @@ from distill.mark_samples import load_patches
 from distill.nets import MarkReader
 from distill.patch_train import PatchTraining, train_on_patches
 from ecg.errors import InputError
-from ecg.marks import READ_KINDS
-
-SAME_TURNED = ("lead:I", "lead:II", "lead:III")
+from ecg.marks import READ_KINDS, STROKE_KINDS
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ def turned_over(
     patches: NDArray[np.uint8], kinds: NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """A seventh of the patches upside down: no names then, but for those that look the same."""
-    over = (rng.random(len(kinds)) < 1 / 7) & ~np.isin(kinds, [READ_KINDS.index(k) for k in SAME_TURNED])
+    over = (rng.random(len(kinds)) < 1 / 7) & ~np.isin(kinds, [READ_KINDS.index(k) for k in STROKE_KINDS])
     patches, kinds = patches.copy(), kinds.copy()
     patches[over] = patches[over][:, ::-1, ::-1]
     kinds[over] = READ_KINDS.index("other")

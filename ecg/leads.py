@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 LIMB_LEADS: Final = ("I", "II", "III", "aVR", "aVL", "aVF")
 CHEST_LEADS: Final = ("V1", "V2", "V3", "V4", "V5", "V6")
 LEADS: Final = LIMB_LEADS + CHEST_LEADS
+STROKE_LEADS: Final = ("I", "II", "III")  # names of upright strokes alone: the same upside down
 CABRERA_LIMB: Final = ("aVL", "I", "-aVR", "II", "aVF", "III")
 N_LEADS: Final = len(LEADS)
 LEAD_INDEX: Final = {name: i for i, name in enumerate(LEADS)}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from ecg.leads import LEADS
+from ecg.leads import LEADS, STROKE_LEADS
 
 COARSE_PX: Final = 512  # side of the letterboxed thumbnail
 COARSE_STRIDE: Final = 16
 COARSE_REF_PX_PER_MM: Final = 2.0  # the scale channel holds log2(thumbnail px per mm / this)
 FINE_STRIDE: Final = 4  # one cell of the fine maps is one millimetre at ecg.geometry.VIEW_PX_PER_MM
 LEAD_KINDS: Final = tuple(f"lead:{name}" for name in (*LEADS, "-aVR"))
+STROKE_KINDS: Final = tuple(f"lead:{name}" for name in STROKE_LEADS)
 TEXT_KINDS: Final = ("speed:25", "speed:50", "gain:5", "gain:10", "gain:20")
 MARK_KINDS: Final = (*LEAD_KINDS, "start", "end", "pulse", *TEXT_KINDS)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ecg.errors import InputError
 from ecg.layouts import LAYOUTS, LayoutSpec
-from ecg.leads import base_lead, is_limb
+from ecg.leads import STROKE_LEADS, base_lead, is_limb
 from ecg.page import Decided, LeadStrip, Mark, Overrides, PageLayout, TraceMap, Unreadable
 from edge_runtime.layout_board import find_boards
 from edge_runtime.layout_evidence import find_ink, find_levels, gather
@@ -24,7 +24,6 @@ MIN_RIGHT_SHARE: Final = 0.5  # of the names that stand in rows, this share must
 STRUCTURE_CONFIDENCE: Final = 0.35  # for a layout told by its rows and columns alone
 LONE_NAME: Final = 0.75  # a lone row is told by its name alone: misread ones score less,
 LONE_STROKES: Final = 0.94  # but those of strokes alone: of 192 rendered lone rows one was misread more surely
-STROKES: Final = ("I", "II", "III")
 NO_RIVAL: Final = 0.55  # confidence below which the names speak as much for another arrangement
 _ADVICE: Final = "name the arrangement with --layout (for example --layout 3x4+1)"
 
@@ -58,13 +57,15 @@ def find_layout(
     strips = make_strips(match, columns, ink, scale.speed_mm_per_s)
     if not strips:
         return Unreadable(STAGE, "no_traces", "no traces beside the lead names: take the photo again in better light")
-    refused = _refusal(match, len(strips)) if only is None else None
+    refused = _refusal(match, [s.lead for s in strips]) if only is None else None
     return refused or _page_layout(match, columns, scale, strips, how)
 
 
-def _refusal(match: Match, n_cells: int) -> Unreadable | None:
-    """Why the best match, of which ``n_cells`` traces are seen, isn't good enough; or None."""
-    if n_cells == 1 and match.surest_name < _least_sure(match):
+def _refusal(match: Match, leads: Sequence[str]) -> Unreadable | None:
+    """Why the best match, of which the traces of ``leads`` are seen, isn't good enough; or None."""
+    n_cells = len(leads)
+    # A bar beside an I makes it a II.
+    if n_cells == 1 and match.surest_name < (LONE_STROKES if leads[0] in STROKE_LEADS else LONE_NAME):
         advice = "say which lead it is with --layout (for example --layout 1x1-II)"
         return Unreadable(STAGE, "layout_unknown", f"one row of traces whose lead name can't be read surely: {advice}")
     named = match.names_right >= max(1, MIN_NAME_SHARE * n_cells) and match.names_right >= min(2, n_cells)
@@ -79,12 +80,6 @@ def _refusal(match: Match, n_cells: int) -> Unreadable | None:
     if match.names_seen >= 3 and match.names_right < MIN_RIGHT_SHARE * match.names_seen:
         return Unreadable(STAGE, "layout_contradictory", f"the lead names fit no known arrangement: {_ADVICE}")
     return Unreadable(STAGE, "layout_unknown", f"too few lead names can be read to tell the leads apart: {_ADVICE}")
-
-
-def _least_sure(match: Match) -> float:
-    """How surely a lone row's name must be read: a bar beside an I makes it a II."""
-    (lead, *_), *_ = match.spec.cells()
-    return LONE_STROKES if lead in STROKES else LONE_NAME
 
 
 def _told_by_structure(match: Match) -> bool:

@@ -23,6 +23,7 @@ from ecg.marks import (
     PATCH_PX_PER_MM,
     PATCH_WIDTH,
     READ_KINDS,
+    STROKE_KINDS,
     TEXT_KINDS,
 )
 from ecg.page import F32, U8, Mark, Photo
@@ -37,9 +38,7 @@ MOST: Final = 96  # places a page
 MIN_PROBABILITY: Final = 0.3
 APART_MM: Final = 3.0  # the same name twice within this is one
 _READABLE: Final = [MARK_KINDS.index(k) for k in (*LEAD_KINDS, *TEXT_KINDS)]
-_ONE_WAY: Final = [
-    READ_KINDS.index(k) for k in (*LEAD_KINDS, *TEXT_KINDS) if k not in ("lead:I", "lead:II", "lead:III")
-]
+_ONE_WAY: Final = [READ_KINDS.index(k) for k in (*LEAD_KINDS, *TEXT_KINDS) if k not in STROKE_KINDS]
 _OTHER: Final = READ_KINDS.index("other")
 
 
