@@ -47,11 +47,11 @@ def results_block(results: Path) -> str:
 
 
 def _task(line: Line) -> str:
-    """What a line measures: tasks of one name that differ in data or encoder apart, and a photo's time by device."""
+    """What a line measures: tasks of one name that differ in data or encoder apart, and times of a photo by device."""
     if line.get("what") == "findings":
         return f"findings/{line['data']}/{line['condition']}"
     task = str(line.get("task", ""))
-    if task == "bench/photo":
+    if task in ("bench/photo", "bench/synth"):
         return f"{task}@{line['device']}"
     if task in ("teacher/zero-shot", "teacher/linear-probe"):
         usual = line.get("column") in ("own prompts", "chosen on the validation fold")

@@ -108,7 +108,6 @@ def test_pictures_without_an_ecg_are_refused(reader, name: str) -> None:
     assert "\n" not in result.message
 
 
-@pytest.mark.skipif(not PAIRED.exists(), reason="no ../shared/data/photos/paired beside this checkout")
 @pytest.mark.parametrize(("layout", "speed"), [("3x4+1-cabrera", 25.0), ("4x3", 50.0), ("6x1-limb", 25.0)])
 def test_floor_on_plain_printed_pages(reader, layout, speed) -> None:
     from edge_runtime.evaluation import page_truth, read_row
@@ -118,6 +117,7 @@ def test_floor_on_plain_printed_pages(reader, layout, speed) -> None:
     assert read_row(reader, Photo(np.array(page.rgb)), layout, page_truth(page)).db > 22.0
 
 
+@pytest.mark.skipif(not PAIRED.exists(), reason="no ../shared/data/photos/paired beside this checkout")
 def test_floor_on_real_photos(reader) -> None:
     pytest.importorskip("wfdb")
     import csv
