@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ecg.geometry import letterbox
 from ecg.marks import COARSE_REF_PX_PER_MM
 from ecg.page import F32, U8, Photo
 from edge_runtime.engines.base import Engine
+
+LONG_STRIP: Final = 8.0  # length by height from which a picture is folded: less shows the net a page it knows,
+FOLDED: Final = 3.0  # and about what is left of it then
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +39,40 @@ class AreaPose:
     angle_rad: float
     coherence: float
     row_coherence: float
+
+
+@dataclass(frozen=True, eq=False)
+class Folded:
+    """A long strip cut into pieces of equal length, laid below each other (beside, where it stands upright); a picture
+    of usual shape as its only piece.  ``length_px``: of a piece, along the strip."""
+
+    photo: Photo
+    pieces: int
+    length_px: int
+    upright: bool
+
+    def unfolded(self, points: NDArray[np.floating], beside: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Points (n, 2) of the folded picture in px of the photo: those of the pieces that ``beside`` (n, 2) lie on."""
+        along, across = (1, 0) if self.upright else (0, 1)
+        height = self.photo.rgb.shape[1 if self.upright else 0] / self.pieces
+        piece = np.clip(beside[:, across] // height, 0, self.pieces - 1)
+        out = points.copy()
+        out[:, across] = np.clip(points[:, across] - piece * height, 0, height)
+        out[:, along] = np.clip(points[:, along], 0, self.length_px) + piece * self.length_px
+        return out
+
+
+def folded(photo: Photo) -> Folded:
+    """A picture as its thumbnail shows it best: whole, or folded where it is a strip of which little would be seen."""
+    height, width = photo.rgb.shape[:2]
+    upright, shape = height > width, max(height, width) / min(height, width)
+    pieces = int(np.ceil(np.sqrt(shape / FOLDED))) if shape > LONG_STRIP else 1
+    if pieces == 1:
+        return Folded(photo, 1, max(height, width), upright)
+    length = max(height, width) // pieces
+    cuts = [slice(k * length, (k + 1) * length) for k in range(pieces)]
+    parts = [photo.rgb[cut] if upright else photo.rgb[:, cut] for cut in cuts]
+    return Folded(Photo(np.concatenate(parts, axis=1 if upright else 0)), pieces, length, upright)
 
 
 def planes(rgb: U8) -> U8:

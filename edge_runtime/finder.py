@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ecg.geometry import VIEW_PX_PER_MM, View, render_view, view_around
 from ecg.marks import COARSE_STRIDE, END_KINDS, FINE_STRIDE, MARK_KINDS, PULSE_REF_MM, TEXT_KINDS
 from ecg.page import F32, Mark, Photo, Sheet, TraceMap, Unreadable
-from edge_runtime.coarse import area_pose, look, planes, sigmoid
+from edge_runtime.coarse import Folded, area_pose, folded, look, planes, sigmoid
 from edge_runtime.engines.base import Engine
 from edge_runtime.lattice import RAD_PER_MM, SURE, Field, bilinear, field_to_sheet, mean_gradient, unwrap_grid
 from edge_runtime.mark_reader import Places, legible, read_marks, read_places, surest_apart
@@ -35,7 +35,7 @@ FIELD_OFF = (0.1, np.radians(7))  # and worth another look at the whole view
 SURE_NAMES = 6.5  # lead names seen that no page upside down shows
 ROWS_SURE = 0.8  # coherence of the rows' direction from which they don't run across
 TOLD = 1.0  # names, texts and pulses, by score, that stand in for a grid
-OTHER_SIZES = (0.6, 1.65)
+OTHER_SIZES = (0.6, 1.65, 2.3)
 TEXT_APART_MM = 5.0
 VIEW_MARGIN_MM = 10.0
 PAPER = 0.5  # probability of a thumbnail's cell
@@ -83,7 +83,8 @@ class Found:
 
 def find_pose(photo: Photo, coarse: Engine) -> Pose | Unreadable:
     """Thumbnail to pose, or why there is none."""
-    seen = look(photo, coarse)
+    strip = folded(photo)
+    seen = look(strip.photo, coarse)
     if seen.best < MIN_ECG_PROBABILITY:
         return Unreadable("finder", "not_an_ecg",
                           "no ECG found in the picture: fill the frame with the page, in even light")  # fmt: skip
@@ -93,18 +94,20 @@ def find_pose(photo: Photo, coarse: Engine) -> Pose | Unreadable:
         return Unreadable("finder", "too_small",
                           f"the page shows at {lies.px_per_mm:.1f} px/mm, at least {MIN_PX_PER_MM} are needed: "
                           "move closer or use the original picture")  # fmt: skip
-    points = _corners_px(photo, weight > 0, seen.factor)
-    paper = _corners_px(photo, (sigmoid(seen.maps[0]) > PAPER) | (weight > 0), seen.factor)
+    points = _corners_px(strip, weight > 0, seen.factor)
+    paper = _corners_px(strip, (sigmoid(seen.maps[0]) > PAPER) | (weight > 0), seen.factor)
     view = _bounded(view_around(points, lies.px_per_mm, lies.angle_rad, VIEW_MARGIN_MM))
     return Pose(lies.px_per_mm, lies.angle_rad, lies.coherence, seen.best, view, points, paper, lies.row_coherence)
 
 
-def _corners_px(photo: Photo, cells: NDArray[np.bool_], factor: float) -> NDArray[np.float64]:
+def _corners_px(strip: Folded, cells: NDArray[np.bool_], factor: float) -> NDArray[np.float64]:
     """Photo px (n, 2) of the corners of the thumbnail's cells (32, 32) that are on."""
     rows, columns = np.nonzero(cells)
     edge = np.concatenate([np.stack([columns + dx, rows + dy], -1) for dx in (0, 1) for dy in (0, 1)])
-    height, width = photo.rgb.shape[:2]
-    return np.clip(edge * (COARSE_STRIDE / factor), 0, [width, height])
+    middle = np.tile(np.stack([columns + 0.5, rows + 0.5], -1), (4, 1))
+    height, width = strip.photo.rgb.shape[:2]
+    px = COARSE_STRIDE / factor
+    return strip.unfolded(np.clip(edge * px, 0, [width, height]), middle * px)
 
 
 def _bounded(view: View) -> View:
@@ -132,7 +135,7 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
         return pose
     pose = _straightened(photo, pose, fine)
     first, pose, places = _best_way_up(photo, pose, fine, names)
-    maps, pose = _best_size(photo, first, pose, fine)
+    maps, pose = _best_size(photo, first, pose, fine, names)
     field = unwrap_grid(maps.grid, maps.paper)
     if field is not None:
         pose, maps, field = _second_look(photo, pose, maps, field, fine)
@@ -252,8 +255,8 @@ def _best_way_up(photo: Photo, pose: Pose, fine: Engine, names: Engine | None) -
     return maps, pose, places
 
 
-def _best_size(photo: Photo, maps: Maps, pose: Pose, fine: Engine) -> tuple[Maps, Pose]:
-    """Where no grid shows the thumbnail may have misjudged the size: of three sizes the one that shows most."""
+def _best_size(photo: Photo, maps: Maps, pose: Pose, fine: Engine, names: Engine | None) -> tuple[Maps, Pose]:
+    """Where no grid shows the thumbnail may have misjudged the size: of several the one that shows most."""
     if _grid_seen(maps) > GRID_SHOWS:
         return maps, pose
     candidates = [(maps, pose)]
@@ -262,7 +265,12 @@ def _best_size(photo: Photo, maps: Maps, pose: Pose, fine: Engine) -> tuple[Maps
         if px_per_mm >= MIN_PX_PER_MM:
             view = _corner_view(pose.view, px_per_mm, pose.view.angle_rad)
             candidates.append((fine_maps(photo, view, fine), replace(pose, px_per_mm=px_per_mm, view=view)))
-    return max(candidates, key=lambda c: _names(c[0]) + 4 * _grid_seen(c[0]))
+
+    def shown(maps: Maps) -> float:
+        told = _names(maps) if names is None else legible(read_places(photo, maps, names))
+        return told + 4 * _grid_seen(maps)
+
+    return max(candidates, key=lambda c: shown(c[0]))
 
 
 def _turned(view: View, turn: float) -> View:

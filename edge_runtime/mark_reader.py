@@ -36,9 +36,12 @@ if TYPE_CHECKING:
 SEEN: Final = 0.06  # of the view's heat: a place worth a look
 MOST: Final = 96  # places a page
 MIN_PROBABILITY: Final = 0.3
+SHIFTS_MM: Final = ((0.4, 0.0), (-0.4, 0.0), (0.0, 0.4), (0.0, -0.4))  # I, II and III are read so as well: their
+# strokes are counted alike wherever they stand in the patch, what is taken for one more is not
 APART_MM: Final = 3.0  # the same name twice within this is one
 _READABLE: Final = [MARK_KINDS.index(k) for k in (*LEAD_KINDS, *TEXT_KINDS)]
 _ONE_WAY: Final = [READ_KINDS.index(k) for k in (*LEAD_KINDS, *TEXT_KINDS) if k not in STROKE_KINDS]
+_STROKES: Final = [READ_KINDS.index(k) for k in STROKE_KINDS]
 _OTHER: Final = READ_KINDS.index("other")
 
 
@@ -55,9 +58,20 @@ def read_places(photo: Photo, maps: Maps, reader: Engine) -> Places:
     cells = _places(maps)
     if not len(cells):
         return Places(cells, np.zeros((0, len(READ_KINDS)), np.float32))
-    logits = reader(cut_patches(photo.rgb, maps.view, cells * FINE_STRIDE + (FINE_STRIDE - 1) / 2))["kind"]
+    at = cells * FINE_STRIDE + (FINE_STRIDE - 1) / 2
+    p = _told(photo, maps.view, at, reader)
+    strokes = p[:, _STROKES].sum(axis=1) > MIN_PROBABILITY
+    if strokes.any():
+        shifted = [_told(photo, maps.view, at[strokes] + VIEW_PX_PER_MM * np.array(by), reader) for by in SHIFTS_MM]
+        p[strokes] = np.mean([p[strokes], *shifted], axis=0)
+    return Places(cells, p)
+
+
+def _told(photo: Photo, view: View, points: NDArray[np.float64], reader: Engine) -> F32:
+    """The probability of each kind (n, kinds) at points (n, 2) of the view."""
+    logits = reader(cut_patches(photo.rgb, view, points))["kind"]
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return Places(cells, np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float32))
+    return np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def read_marks(places: Places, field: Field) -> tuple[Mark, ...]:
