@@ -100,7 +100,7 @@ def find_pose(photo: Photo, coarse: Engine) -> Pose | Unreadable:
     return Pose(lies.px_per_mm, lies.angle_rad, lies.coherence, seen.best, view, points, paper, lies.row_coherence)
 
 
-def _corners_px(strip: Folded, cells: NDArray[np.bool_], factor: float) -> NDArray[np.float64]:
+def _corners_px(strip: Folded, cells: NDArray[np.bool_], factor: float) -> NDArray[np.floating]:
     """Photo px (n, 2) of the corners of the thumbnail's cells (32, 32) that are on."""
     rows, columns = np.nonzero(cells)
     edge = np.concatenate([np.stack([columns + dx, rows + dy], -1) for dx in (0, 1) for dy in (0, 1)])

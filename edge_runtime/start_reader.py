@@ -8,6 +8,7 @@ added up.  Scans only: a photo's lattice isn't known to that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -37,6 +38,15 @@ OWN: Final = ((0.8, 0.08), (0.2, 0.3))
 WIDER_MM: Final = np.round(np.arange(-50, 51) * 0.01, 2)
 BEYOND: Final = float(np.log(WRONG / START_BINS))  # a place that would lie outside its patch is read wrongly
 NEAR_MM, NEAR_WIDER_MM = 0.15, 0.06  # around the likeliest ones, of which the mean is taken
+# A lone strip's places are looked for around where they were thought to be, unless seen there so surely already: pulses
+# look like starts, so that the nearest one should do, but nothing else like an end.
+SEARCH_MM: Final = np.linspace(-4.0, 4.0, 17)
+START_HERE: Final = 0.3
+END_HERE: Final = 0.7
+SURELY: Final = 0.9
+PAST_END_MM: Final = 0.05  # ends scatter by .03 mm, and a sample too few is lost where one too many is empty
+LIKE_MM: Final = 0.08
+NOT_HERE: Final = 20.0  # logit
 OFFSETS_MM: Final = np.array(START_OFFSETS_MM)
 F64 = NDArray[np.float64]
 
@@ -56,7 +66,11 @@ def with_read_starts(
     photo: Photo, sheet: Sheet, rows: tuple[RowTrace, ...], layout: PageLayout, reader: Engine
 ) -> tuple[tuple[RowTrace, ...], PageLayout]:
     """Rows and layout with all strips moved to where a scan shows that they start and end; of photos as they were."""
-    places = find_places(rows, layout) if bent_mm(sheet) < SCAN_BENT_MM else []
+    if bent_mm(sheet) >= SCAN_BENT_MM:
+        return rows, layout
+    if len(layout.strips) == 1 and not _is_standard(layout):
+        return _with_lone_strip(photo, sheet, rows[0], layout, reader)
+    places = find_places(rows, layout)
     if not places:
         return rows, layout
     place = reader(cut_starts(photo, sheet, places))["place"]
@@ -67,8 +81,59 @@ def with_read_starts(
     return rows, replace(layout, strips=tuple(moved[s] for s in layout.strips))
 
 
+def _with_lone_strip(
+    photo: Photo, sheet: Sheet, row: RowTrace, layout: PageLayout, reader: Engine
+) -> tuple[tuple[RowTrace, ...], PageLayout]:
+    """A lone strip of a length of its own: neither other rows nor a width tell its start and its end, each is looked
+    for by itself."""
+
+    def searched(kind: str, x_mm: float, enough: float) -> float:
+        def read(off_mm: F64) -> F32:
+            inside = LEVEL_MM if kind == "start" else -LEVEL_MM
+            found = [_place(row, kind, float(x), float(x) + inside, 0) for x in x_mm + off_mm]
+            places = [p for p in found if p is not None]
+            said = np.zeros((len(found), START_BINS + 1), np.float32)
+            said[:, -1] = NOT_HERE  # where the decoder saw no trace
+            if places:
+                seen = reader(cut_starts(photo, sheet, places))["place"][:, END_KINDS.index(kind)]
+                said[[p is not None for p in found]] = seen
+            return said
+
+        return x_mm + searched_mm(read, enough)
+
+    strip = layout.strips[0]
+    x0, x1 = searched("start", strip.x0_mm, START_HERE), searched("end", strip.x1_mm, END_HERE) + PAST_END_MM
+    if x1 - x0 < MIN_COLUMN_MM / 2:
+        return (row,), layout
+    moved = replace(strip, x0_mm=x0, x1_mm=x1)
+    return (replace(row, strips=(moved,)),), replace(layout, strips=(moved,))
+
+
+def searched_mm(read: Callable[[F64], F32], enough: float) -> float:
+    """How far off a place lies by what ``read`` says, logits (n, 102), of patches (n,) mm beside where it was thought.
+
+    If it is seen there with a probability of ``enough`` or more, there; else where it is seen surest nearby, if surely.
+    """
+    off, sure = _seen_at(read(np.zeros(1, np.float64)))
+    if sure[0] >= enough:
+        return float(off[0])
+    beside, sure = _seen_at(read(SEARCH_MM))
+    best = int(sure.argmax())
+    return float(SEARCH_MM[best] + beside[best]) if sure[best] > SURELY else 0.0
+
+
+def _seen_at(logits: F32) -> tuple[F64, F64]:
+    """The likeliest offset in each patch (n,) mm, and the probability that it is about that."""
+    p = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    here = p[:, :-1] / p.sum(axis=1, keepdims=True)
+    likeliest = OFFSETS_MM[here.argmax(axis=1)]
+    near = here * (np.abs(OFFSETS_MM - likeliest[:, None]) < LIKE_MM)
+    sure = near.sum(axis=1)
+    return np.asarray((near * OFFSETS_MM).sum(axis=1) / np.maximum(sure, 1e-12)), np.asarray(sure)
+
+
 def find_places(rows: tuple[RowTrace, ...], layout: PageLayout) -> list[Place]:
-    """Every strip's start, and every row's end unless it is a lone strip of a length of its own."""
+    """Every strip's start, and every row's end unless it is as far from the start as a column is wide, and may be."""
     first, pitch = _columns(layout)
     places = []
     for row in rows:
