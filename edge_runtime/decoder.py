@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -18,10 +19,10 @@ from ecg.other_rows import LEAST_SURE, ReadTrace, drawn
 from ecg.page import F32, U8, LeadStrip, PageLayout, Photo, Sheet
 from edge_runtime.decoder_windows import OVERLAP_COLUMNS, centre_mm, rows_of, tile_windows, usual_half_mm
 from edge_runtime.engines import open_engine
-from edge_runtime.engines.base import Engine
+from edge_runtime.engines.base import Engine, calls_at_once
 from edge_runtime.layout_evidence import Ink
 
-BATCH = 5  # more at once takes memory and saves no time
+BATCH = 5  # where one call takes all cores; more take memory and save no time
 EDGE_MM, EDGE_PRESENT = 2.0, 0.2  # a trace this near to the window's edge may go on beyond it
 EDGE_BESIDE_MM = 1.0
 SAME_ROW_MM = 1.0  # two rows whose middles lie this close are one trace on the paper
@@ -59,7 +60,17 @@ class Tile:
     sharpness: F32
 
 
-ReadTiles = Callable[[Sequence[StripWindow]], list[Tile]]
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A window to be read, half the height that windows of its row usually have (mm), and the traces of other rows that
+    the net is told of."""
+
+    window: StripWindow
+    usual_mm: float
+    others: tuple[ReadTrace, ...] = ()
+
+
+ReadTiles = Callable[[Sequence[Look]], list[Tile]]
 
 
 def open_decoder(bundle: ModelBundle, engine: str = "auto", *, threads: int | None = None) -> Engine:
@@ -69,7 +80,7 @@ def open_decoder(bundle: ModelBundle, engine: str = "auto", *, threads: int | No
     if len(shape) != 4 or shape[1] != len(STRIP_CHANNELS):
         raise BundleError(f"{bundle.info.path}: its decoder takes {shape}, ours {len(STRIP_CHANNELS)} channels; use "
                           "the shipped bundle, or train and export the decoder again")  # fmt: skip
-    return open_engine(bundle, "decoder", engine, threads=threads)
+    return open_engine(bundle, "decoder", engine, threads=threads, side_by_side=True)
 
 
 class Strips:
@@ -80,14 +91,20 @@ class Strips:
         self._maps = {w: strip_xy(sheet, w) for w in windows}
         self._small, self._shrink = shrunken(photo.rgb, min(map(local_scale, self._maps.values()), default=1.0))
 
-    def read(self, windows: Sequence[StripWindow], others: Sequence[ReadTrace] = ()) -> list[Tile]:
-        """A tile a window; ``others``: the other rows' traces as far as they are known."""
-        out = []
-        for k in range(0, len(windows), BATCH):
-            some = windows[k : k + BATCH]
-            seen = [np.dstack([self._pixels(w), drawn(w, others)]) for w in some]
-            out += _run(self._decoder, some, seen)
-        return out
+    def read(self, looks: Sequence[Look]) -> list[Tile]:
+        """A tile a look."""
+        workers = calls_at_once(self._decoder)
+        size = BATCH if workers == 1 else 1
+
+        def read(some: Sequence[Look]) -> list[Tile]:
+            seen = [np.dstack([self._pixels(k.window), drawn(k.window, k.others)]) for k in some]
+            return _run(self._decoder, [k.window for k in some], seen)
+
+        batches = [looks[k : k + size] for k in range(0, len(looks), size)]
+        if workers == 1 or len(batches) < 2:
+            return [tile for some in batches for tile in read(some)]
+        with ThreadPoolExecutor(workers) as pool:
+            return [tile for tiles in pool.map(read, batches) for tile in tiles]
 
     def _pixels(self, window: StripWindow) -> U8:
         xy = self._maps[window] if window in self._maps else strip_xy(self._sheet, window)
@@ -103,31 +120,37 @@ def decode_rows(
     ``twice``.
     """
     rows = rows_of(layout)
-    windows = tile_windows(rows, layout, ink)
-    every = list(dict.fromkeys(w for row in windows for w in row))
-    strips = Strips(photo, sheet, every, decoder)
-    first = dict(zip(every, strips.read(every), strict=True))
     usual = [usual_half_mm(row, layout) for row in rows]
-    tiles = [[settled(first[w], half, strips.read) for w in row] for half, row in zip(usual, windows, strict=True)]
-    read = [_joined(row, of) for row, of in zip(rows, tiles, strict=True)]
+    looks = [
+        [Look(w, half) for w in row] for half, row in zip(usual, tile_windows(rows, layout, ink), strict=True)
+    ]  # fmt: skip
+    once = list({look.window: look for row in looks for look in row}.values())
+    strips = Strips(photo, sheet, [look.window for look in once], decoder)
+    first = dict(zip((look.window for look in once), strips.read(once), strict=True))
+    flat = [look for row in looks for look in row]
+    tiles = settled(flat, [first[look.window] for look in flat], strips.read)
+    read = _joined_rows(rows, looks, tiles)
     if not twice:
-        return tuple(read)
-    known = [(row.centre_mm, row.as_read()) for row in read]
-    out = []
-    for row, of, half in zip(read, tiles, usual, strict=True):
-        others = [trace for centre, trace in known if abs(centre - row.centre_mm) > SAME_ROW_MM]
-        out.append(_again(row, of, half, others, strips))
-    return tuple(out)
+        return read
+    told = _told_of_each_other(looks, tiles, read)
+    for i, tile in zip(told, whole(list(told.values()), strips.read), strict=True):
+        tiles[i] = tile
+    return _joined_rows(rows, looks, tiles)
 
 
-def _again(row: RowTrace, tiles: list[Tile], usual_mm: float, others: list[ReadTrace], strips: Strips) -> RowTrace:
-    """The row with those of its tiles read once more in which it meets one of the others."""
-    met = [i for i, tile in enumerate(tiles) if any(meets(tile, other) for other in others)]
-    if not met:
-        return row
-    told = partial(strips.read, others=others)
-    fresh = dict(zip(met, told([tiles[i].window for i in met]), strict=True))
-    return _joined(row.strips, [settled(fresh[i], usual_mm, told) if i in fresh else t for i, t in enumerate(tiles)])
+def _told_of_each_other(
+    looks: list[list[Look]], tiles: list[Tile], rows: tuple[RowTrace, ...]
+) -> dict[int, Look]:  # fmt: skip
+    """The tiles, by their index, in which a row meets one of the others, as looks that are told of these."""
+    known = [(row.centre_mm, row.as_read()) for row in rows]
+    out: dict[int, Look] = {}
+    places = iter(enumerate(tiles))
+    for row, of in zip(rows, looks, strict=True):
+        others = tuple(trace for centre, trace in known if abs(centre - row.centre_mm) > SAME_ROW_MM)
+        for look, (i, tile) in zip(of, places, strict=False):
+            if any(meets(tile, other) for other in others):
+                out[i] = replace(look, others=others)
+    return out
 
 
 def meets(tile: Tile, other: ReadTrace) -> bool:
@@ -138,14 +161,29 @@ def meets(tile: Tile, other: ReadTrace) -> bool:
     return bool((both & (away < MEET_MM)).any())
 
 
-def settled(tile: Tile, usual_mm: float, read: ReadTiles) -> Tile:
-    """The tile with deflections that reach its window's edge read again in taller ones, and only these."""
-    half = tile.window.half_height_mm
-    over = at_edge(tile)
-    if half > usual_mm or not over.any():
-        return tile
-    taller = replace(tile.window, half_height_mm=usual_mm if half < usual_mm else STRIP_TALLER * usual_mm)
-    return followed(tile, settled(read([taller])[0], usual_mm, read), over)
+def whole(looks: Sequence[Look], read: ReadTiles) -> list[Tile]:
+    """A tile a look, settled."""
+    return settled(looks, read(looks), read)
+
+
+def settled(looks: Sequence[Look], tiles: Sequence[Tile], read: ReadTiles) -> list[Tile]:
+    """The looks' tiles with deflections that reach their windows' edges read again in taller ones, and only these."""
+    out = list(tiles)
+    over = {}
+    for i, (look, tile) in enumerate(zip(looks, tiles, strict=True)):
+        if look.window.half_height_mm <= look.usual_mm and (at := at_edge(tile)).any():
+            over[i] = at
+    if over:
+        again = whole([_taller(looks[i]) for i in over], read)
+        for (i, at), tile in zip(over.items(), again, strict=True):
+            out[i] = followed(tiles[i], tile, at)
+    return out
+
+
+def _taller(look: Look) -> Look:
+    usual = look.usual_mm
+    half = usual if look.window.half_height_mm < usual else STRIP_TALLER * usual
+    return replace(look, window=replace(look.window, half_height_mm=half))
 
 
 def followed(tile: Tile, again: Tile, over: NDArray[np.bool_]) -> Tile:
@@ -174,6 +212,14 @@ def at_edge(tile: Tile) -> NDArray[np.bool_]:
     over = (np.abs(tile.y_mm - window.y_centre_mm) > reach) & (tile.presence > EDGE_PRESENT)
     kernel = np.ones((1, 2 * round(EDGE_BESIDE_MM * window.px_per_mm_x) + 1), np.uint8)
     return np.asarray(cv2.dilate(over[None].astype(np.uint8), kernel)[0] > 0)
+
+
+def _joined_rows(
+    rows: tuple[tuple[LeadStrip, ...], ...], looks: list[list[Look]], tiles: list[Tile]
+) -> tuple[RowTrace, ...]:
+    """The rows of all their tiles."""
+    rest = iter(tiles)
+    return tuple(_joined(row, list(islice(rest, len(of)))) for row, of in zip(rows, looks, strict=True))
 
 
 def _joined(strips: tuple[LeadStrip, ...], tiles: list[Tile]) -> RowTrace:

@@ -34,15 +34,17 @@ def open_engine(
     *,
     threads: int | None = None,
     kinds: tuple[str, ...] | None = None,
+    side_by_side: bool = False,
 ) -> Engine:
     """Load a net of a bundle.
 
     ``kinds``: which of its files (``ecg.bundle.KINDS``), best first; None: the engine's choice.
+    ``side_by_side``: it will be called many times a photo, by several threads (``calls_at_once``) where it likes that.
     Raises ``EcgscanError`` where the engine is not installed, ``BundleError`` where it can't run the net.
     """
     name = chosen(engine)
     if name == "ort":
-        return OrtEngine(bundle, net, threads=threads, kinds=kinds)
+        return OrtEngine(bundle, net, threads=threads, kinds=kinds, side_by_side=side_by_side)
     if name == "openvino":
         from edge_runtime.engines.openvino import OpenVinoEngine
 

@@ -34,6 +34,11 @@ class Engine(Protocol):
         ...
 
 
+def calls_at_once(engine: Engine) -> int:
+    """How many threads should call an engine at a time: one, unless it says otherwise."""
+    return int(getattr(engine, "calls_at_once", 1))
+
+
 def by_name(inputs: Tensors | Values, names: Sequence[str], file: str) -> Tensors:
     """Inputs by name; raises ``ValueError`` where the names are not the net's."""
     if isinstance(inputs, np.ndarray):

@@ -7,7 +7,7 @@ import numpy as np
 from ecg.geometry import StripWindow
 from ecg.marks import STRIP_COLUMNS, STRIP_LEAST_HALF_MM, STRIP_ROWS, strip_half_height_mm
 from ecg.page import LeadStrip, PageLayout, Photo, Sheet, TraceMap
-from edge_runtime.decoder import Tile, at_edge, decode_rows, followed, settled
+from edge_runtime.decoder import Look, Tile, at_edge, decode_rows, followed, settled
 from edge_runtime.decoder_windows import MARGIN_MM, rows_of, tile_windows, usual_half_mm
 from edge_runtime.layout_evidence import find_ink
 
@@ -51,20 +51,23 @@ def test_a_tile_within_its_window_is_not_read_again():
         raise AssertionError("read again")
 
     calm = tile(deep_wave(20.0))
-    assert settled(calm, 28.0, never) is calm
-    assert settled(tile(deep_wave(-20.0)), 28.0, never).y_mm.min() > 29
+    look = Look(WINDOW, 28.0)
+    assert settled([look], [calm], never) == [calm]
+    assert settled([look], [tile(deep_wave(-20.0))], never)[0].y_mm.min() > 29
 
 
 def test_tall_deflections_come_from_taller_windows_one_after_the_other():
     truth, asked = deep_wave(36.0), []
 
-    def read(windows):
-        asked.extend(w.half_height_mm for w in windows)
-        return [seen_through(w, truth) for w in windows]
+    def read(looks):
+        asked.append([k.window.half_height_mm for k in looks])
+        return [seen_through(k.window, truth) for k in looks]
 
-    got = settled(seen_through(replace(WINDOW, half_height_mm=12.0), truth), 28.0, read)
-    assert asked == [28.0, 42.0]
-    assert np.abs(got.y_mm - truth).max() < 0.6
+    low, usual = (replace(WINDOW, half_height_mm=half) for half in (12.0, 28.0))
+    looks = [Look(low, 28.0), Look(replace(WINDOW, half_height_mm=60.0), 28.0), Look(usual, 28.0)]
+    got = settled(looks, [seen_through(k.window, truth) for k in looks], read)
+    assert asked == [[28.0, 42.0], [42.0]]
+    assert all(np.abs(t.y_mm - truth).max() < 0.6 for t in got)
 
 
 def ink_of(rows_mm, waves_mm):
