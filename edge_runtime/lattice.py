@@ -8,6 +8,7 @@ around a carrier that is fitted first, then congruence with the measured phases,
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -44,15 +45,12 @@ def unwrap_grid(grid: F32, paper: F32) -> Field | None:
     certainty = np.clip(amplitude, 0, 1) * np.clip(paper, 0, 1)
     if float((certainty > SURE).mean()) < 0.02 or (certainty > SURE).sum() < 400:
         return None
-    axes, residuals = [], []
-    for axis in (0, 1):
-        z = (grid[2 * axis] + 1j * grid[2 * axis + 1]).astype(np.complex64)
-        phase, residual = _unwrap(z, certainty)
-        axes.append(phase / RAD_PER_MM)
-        residuals.append(residual / RAD_PER_MM)
-    mm = np.stack(axes, axis=-1)
+    # Time and height know nothing of each other: a core each.
+    with ThreadPoolExecutor(2) as pool:
+        axes = list(pool.map(lambda k: _unwrap((grid[k] + 1j * grid[k + 1]).astype(np.complex64), certainty), (0, 2)))
+    mm = np.stack([phase / RAD_PER_MM for phase, _ in axes], axis=-1)
     sure = certainty > SURE
-    residual_mm = float(np.median(np.hypot(*residuals)[sure]))
+    residual_mm = float(np.median(np.hypot(*(residual / RAD_PER_MM for _, residual in axes))[sure]))
     return Field(mm.astype(np.float32), certainty.astype(np.float32), residual_mm)
 
 

@@ -8,6 +8,7 @@ vertical lines, in height from the horizontal ones.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import cv2
@@ -35,9 +36,11 @@ def refined(photo: Photo, sheet: Sheet) -> Sheet:
     ny, nx = sheet.node_px.shape[:2]
     if sheet.step_mm != LATTICE_MM or min(ny, nx) < 4:
         return sheet
-    maps = [_places(sheet, axis) for axis in (0, 1)]
-    small, shrink = shrunken(photo.rgb, min(local_scale(m) for m in maps))
-    seen = [_matched(_profiles(sample_shrunken(small, shrink, m), (ny, nx), axis)) for axis, m in enumerate(maps)]
+    with ThreadPoolExecutor(2) as pool:  # vertical and horizontal lines: a core each
+        maps = list(pool.map(lambda axis: _places(sheet, axis), (0, 1)))
+        small, shrink = shrunken(photo.rgb, min(local_scale(m) for m in maps))
+        patches = (sample_shrunken(small, shrink, m) for m in maps)
+        seen = list(pool.map(lambda rgb, axis: _matched(_profiles(rgb, (ny, nx), axis)), patches, (0, 1)))
     shift, contrast = (np.stack(s) for s in zip(*seen, strict=True))
     height, width = photo.rgb.shape[:2]
     nodes = np.asarray(sheet.node_px, dtype=np.float64)

@@ -42,7 +42,8 @@ class OrtEngine:
         self._path = bundle.net_path(net, *(kinds or (CPU_KINDS if given == [CPU] else GPU_KINDS)))
         spec = bundle.spec(net)
         try:
-            self._session: Any = ort.InferenceSession(self._path.read_bytes(), _options(threads, arena=side_by_side), providers=given)
+            options = _options(threads, arena=side_by_side)
+            self._session: Any = ort.InferenceSession(self._path.read_bytes(), options, providers=given)
         except Exception as err:  # onnxruntime has a dozen exception types for a bad model
             cause = str(err).splitlines()[0][:120] if str(err) else type(err).__name__
             raise BundleError(f"{self._path}: onnxruntime {ort.__version__} can't load it ({cause}); "
