@@ -38,15 +38,15 @@ OWN: Final = ((0.8, 0.08), (0.2, 0.3))
 WIDER_MM: Final = np.round(np.arange(-50, 51) * 0.01, 2)
 BEYOND: Final = float(np.log(WRONG / START_BINS))  # a place that would lie outside its patch is read wrongly
 NEAR_MM, NEAR_WIDER_MM = 0.15, 0.06  # around the likeliest ones, of which the mean is taken
-# A lone strip's places are looked for around where they were thought to be, unless seen there so surely already: pulses
-# look like starts, so that the nearest one should do, but nothing else like an end.
+# Where rows have a length of their own, their start and their end are looked for around where they were thought to be,
+# unless seen there so surely already: pulses look like starts, but little else like an end.
 SEARCH_MM: Final = np.linspace(-4.0, 4.0, 17)
 START_HERE: Final = 0.3
 END_HERE: Final = 0.7
 SURELY: Final = 0.9
 PAST_END_MM: Final = 0.05  # ends scatter by .03 mm, and a sample too few is lost where one too many is empty
 LIKE_MM: Final = 0.08
-NOT_HERE: Final = 20.0  # logit
+NOT_HERE: Final = 20.0  # log odds
 OFFSETS_MM: Final = np.array(START_OFFSETS_MM)
 F64 = NDArray[np.float64]
 
@@ -68,8 +68,8 @@ def with_read_starts(
     """Rows and layout with all strips moved to where a scan shows that they start and end; of photos as they were."""
     if bent_mm(sheet) >= SCAN_BENT_MM:
         return rows, layout
-    if len(layout.strips) == 1 and not _is_standard(layout):
-        return _with_lone_strip(photo, sheet, rows[0], layout, reader)
+    if all(len(row.strips) == 1 for row in rows) and not _is_standard(layout):
+        return _with_own_length(photo, sheet, rows, layout, reader)
     places = find_places(rows, layout)
     if not places:
         return rows, layout
@@ -81,36 +81,52 @@ def with_read_starts(
     return rows, replace(layout, strips=tuple(moved[s] for s in layout.strips))
 
 
-def _with_lone_strip(
-    photo: Photo, sheet: Sheet, row: RowTrace, layout: PageLayout, reader: Engine
+def _with_own_length(
+    photo: Photo, sheet: Sheet, rows: tuple[RowTrace, ...], layout: PageLayout, reader: Engine
 ) -> tuple[tuple[RowTrace, ...], PageLayout]:
-    """A lone strip of a length of its own: neither other rows nor a width tell its start and its end, each is looked
-    for by itself."""
+    """Rows of one column and of a length of their own: no width tells their start from their end, each is looked for by
+    itself."""
 
     def searched(kind: str, x_mm: float, enough: float) -> float:
-        def read(off_mm: F64) -> F32:
-            inside = LEVEL_MM if kind == "start" else -LEVEL_MM
-            found = [_place(row, kind, float(x), float(x) + inside, 0) for x in x_mm + off_mm]
-            places = [p for p in found if p is not None]
-            said = np.zeros((len(found), START_BINS + 1), np.float32)
-            said[:, -1] = NOT_HERE  # where the decoder saw no trace
-            if places:
-                seen = reader(cut_starts(photo, sheet, places))["place"][:, END_KINDS.index(kind)]
-                said[[p is not None for p in found]] = seen
-            return said
+        inside = LEVEL_MM if kind == "start" else -LEVEL_MM
 
-        return x_mm + searched_mm(read, enough)
+        def read(off_mm: F64) -> F64:
+            places = [[_place(row, kind, float(x), float(x) + inside, 0) for row in rows] for x in x_mm + off_mm]
+            found = [p for beside in places for p in beside if p is not None]
+            said = reader(cut_starts(photo, sheet, found))["place"][:, END_KINDS.index(kind)] if found else ()
+            each = iter(said)
+            return np.stack([_together([next(each) for p in beside if p is not None]) for beside in places])
 
-    strip = layout.strips[0]
-    x0, x1 = searched("start", strip.x0_mm, START_HERE), searched("end", strip.x1_mm, END_HERE) + PAST_END_MM
-    if x1 - x0 < MIN_COLUMN_MM / 2:
-        return (row,), layout
-    moved = replace(strip, x0_mm=x0, x1_mm=x1)
-    return (replace(row, strips=(moved,)),), replace(layout, strips=(moved,))
+        return searched_mm(read, enough)
+
+    first, end = min(s.x0_mm for s in layout.strips), max(s.x1_mm for s in layout.strips)
+    x0_moves = searched("start", first, START_HERE)
+    x1_moves = searched("end", end, END_HERE) + PAST_END_MM
+    if end + x1_moves - first - x0_moves < MIN_COLUMN_MM / 2:
+        return rows, layout
+    moved = {
+        s: replace(s, x0_mm=s.x0_mm + x0_moves, x1_mm=s.x1_mm + (x1_moves if s.x1_mm == end else x0_moves))
+        for s in layout.strips
+    }
+    rows = tuple(replace(row, strips=tuple(moved[s] for s in row.strips)) for row in rows)
+    return rows, replace(layout, strips=tuple(moved.values()))
 
 
-def searched_mm(read: Callable[[F64], F32], enough: float) -> float:
-    """How far off a place lies by what ``read`` says, logits (n, 102), of patches (n,) mm beside where it was thought.
+def _together(logits: list[F32]) -> F64:
+    """The probabilities (102,) of a place that several rows' patches show, by their logits (102,); of none, of not
+    being there."""
+    total = np.zeros(START_BINS + 1)
+    total[-1] = 0.0 if logits else NOT_HERE
+    for row in logits:
+        p = np.exp(row.astype(np.float64) - row.max())
+        total += np.log((1 - WRONG) * p / p.sum() + WRONG / len(p))
+    p = np.exp(total - total.max())
+    return np.asarray(p / p.sum())
+
+
+def searched_mm(read: Callable[[F64], F64], enough: float) -> float:
+    """How far off a place lies by what ``read`` says, probabilities (n, 102), of patches (n,) mm beside where it was
+    thought.
 
     If it is seen there with a probability of ``enough`` or more, there; else where it is seen surest nearby, if surely.
     """
@@ -122,10 +138,9 @@ def searched_mm(read: Callable[[F64], F32], enough: float) -> float:
     return float(SEARCH_MM[best] + beside[best]) if sure[best] > SURELY else 0.0
 
 
-def _seen_at(logits: F32) -> tuple[F64, F64]:
-    """The likeliest offset in each patch (n,) mm, and the probability that it is about that."""
-    p = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    here = p[:, :-1] / p.sum(axis=1, keepdims=True)
+def _seen_at(p: F64) -> tuple[F64, F64]:
+    """The likeliest offset in each patch (n,) mm by probabilities (n, 102), and how probably it is about that."""
+    here = p[:, :-1]
     likeliest = OFFSETS_MM[here.argmax(axis=1)]
     near = here * (np.abs(OFFSETS_MM - likeliest[:, None]) < LIKE_MM)
     sure = near.sum(axis=1)

@@ -187,3 +187,26 @@ def test_rows_apart_are_read_once():
     decode_rows(Photo(np.full((480, 880, 3), 200, np.uint8)), Sheet(nodes), page_of((40.0, 60.0)), decoder)
     assert decoder.told
     assert not any(plane.any() for plane in decoder.told)
+
+
+def test_tiles_read_side_by_side_are_those_read_one_after_the_other():
+    nodes = np.stack(np.meshgrid(np.arange(45) * 20.0, np.arange(25) * 20.0), -1).astype(np.float32)
+    rgb = np.random.default_rng(3).integers(0, 255, (480, 880, 3), dtype=np.uint8)
+
+    class Darkest:
+        """A decoder that takes the darkest row of each column."""
+
+        def __init__(self, calls_at_once: int) -> None:
+            self.calls_at_once, self.sizes = calls_at_once, set()
+
+        def __call__(self, strips):
+            self.sizes.add(len(strips))
+            height = -strips[:, :3].mean(axis=1)[:, ::2].astype(np.float32)
+            return {"height": height, "presence": np.full(height.shape[::2], 9.0, np.float32)}
+
+    one, two = Darkest(1), Darkest(2)
+    read = [decode_rows(Photo(rgb), Sheet(nodes), page_of((50.0, 51.5)), net) for net in (one, two)]
+    assert max(one.sizes) > 1
+    assert two.sizes == {1}
+    for a, b in zip(*read, strict=True):
+        assert np.array_equal(a.y_mm, b.y_mm)

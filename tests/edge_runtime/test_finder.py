@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ecg.geometry import View, view_around
+from ecg.geometry import VIEW_PX_PER_MM, View, view_around
 from ecg.marks import FINE_STRIDE, MARK_KINDS
 from ecg.page import Mark, Photo
 from edge_runtime import finder
+from edge_runtime.coarse import folded
 from edge_runtime.finder import Found, Maps, Pose, _straightened, _told, texts_beyond
 from edge_runtime.lattice import RAD_PER_MM
 
@@ -99,3 +100,44 @@ def test_texts_are_looked_for_below_the_view_and_then_above_it(monkeypatch):
 def test_names_texts_and_pulses_count_once_a_kind_and_ends_not_at_all():
     marks = [Mark("lead:III", 0, 0, 0.6), Mark("lead:III", 9, 9, 0.5), Mark("pulse", 0, 0, 0.3), Mark("start", 0, 0, 1)]
     assert _told(tuple(marks)) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_long_strip_is_folded_and_its_points_find_back(upright):
+    rgb = np.zeros((100, 1600, 3), np.uint8)
+    rgb[40:44, 1210:1214] = 255
+    photo = Photo(np.ascontiguousarray(rgb.transpose(1, 0, 2)) if upright else rgb)
+    strip = folded(photo)
+    assert strip.pieces == 3
+    assert max(strip.photo.rgb.shape[:2]) / min(strip.photo.rgb.shape[:2]) < 2
+    y, x = (float(v.mean()) for v in np.nonzero(strip.photo.rgb[..., 0]))
+    back = strip.unfolded(np.array([[x, y]]), np.array([[x, y]]))[0]
+    assert back == pytest.approx([41.5, 1211.5] if upright else [1211.5, 41.5])
+    # A cell's corner that touches the next piece still belongs to its own.
+    corner = np.array([[100.0, 100.0], [100.0, 200.0]])
+    middles = np.array([[90.0, 90.0], [90.0, 190.0]])
+    flip = slice(None, None, -1) if upright else slice(None)
+    found = strip.unfolded(corner[:, flip], middles[:, flip])[:, flip]
+    assert found == pytest.approx(np.array([[100.0, 100.0], [100.0 + strip.length_px, 100.0]]))
+
+
+def test_pages_of_usual_shape_stay_whole():
+    photo = Photo(np.zeros((300, 1500, 3), np.uint8))
+    assert folded(photo).photo is photo
+    points = np.array([[1499.0, 299.0]])
+    assert folded(photo).unfolded(points, points) == pytest.approx(points)
+
+
+@pytest.mark.parametrize("off_scale", [0.44, 0.6, 1.65])
+def test_where_no_grid_shows_other_sizes_are_tried(monkeypatch, off_scale):
+    """A net that sees the grid only where a millimetre is about as large as it learnt."""
+
+    def maps_of(photo: Photo, view: View, fine: object) -> Maps:
+        right = abs(np.log(view.scale * VIEW_PX_PER_MM / PX_PER_MM)) < 0.15
+        return true_maps(photo, view, fine, seen=1.0 if right else 0.1)
+
+    monkeypatch.setattr(finder, "fine_maps", maps_of)
+    off = pose(off_scale, 0.0)
+    maps, best = finder._best_size(PHOTO, maps_of(PHOTO, off.view, None), off, None, None)
+    assert best.px_per_mm == pytest.approx(PX_PER_MM, rel=0.15)
+    assert maps.view.scale * VIEW_PX_PER_MM == pytest.approx(PX_PER_MM, rel=0.15)

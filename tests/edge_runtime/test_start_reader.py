@@ -8,7 +8,16 @@ import pytest
 from ecg.marks import START_BINS, START_PX_PER_MM, START_SIDE
 from ecg.page import Decided, LeadStrip, PageLayout, Photo, Sheet
 from edge_runtime.decoder import RowTrace
-from edge_runtime.start_reader import OFFSETS_MM, Place, agreed_mm, cut_starts, find_places, with_read_starts
+from edge_runtime.start_reader import (
+    OFFSETS_MM,
+    PAST_END_MM,
+    Place,
+    agreed_mm,
+    cut_starts,
+    find_places,
+    searched_mm,
+    with_read_starts,
+)
 
 PX = 8.0
 
@@ -174,6 +183,53 @@ def test_nothing_moves_where_no_trace_starts():
     photo = Photo(np.full((640, 960, 3), 200, np.uint8))
     assert with_read_starts(photo, sheet(), nothing, layout, Says(0.1)) == (nothing, layout)
     assert with_read_starts(photo, sheet(), rows, layout, Says(None))[1].strips[0].x0_mm == pytest.approx(20, abs=0.005)
+
+
+def chances(*offsets_mm: float | None) -> np.ndarray:
+    p = np.exp(logits(*offsets_mm).astype(float))
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def test_a_place_is_looked_for_beside_where_it_was_thought_unless_it_is_seen_there():
+    def page_with(*starts_mm: float):
+        def read(off_mm):
+            beside = [min((s - x for s in starts_mm), key=abs) for x in off_mm]
+            return chances(*(b if abs(b) < 1 else None for b in beside))
+
+        return read
+
+    assert searched_mm(page_with(0.3, 2.0), 0.3) == pytest.approx(0.3, abs=0.01)
+    assert searched_mm(page_with(-2.7), 0.3) == pytest.approx(-2.7, abs=0.01)
+    assert searched_mm(page_with(9.0), 0.3) == 0.0  # nowhere near
+
+
+class SeesInk(Says):
+    """Says where ink starts or ends in its patches, by their middle rows."""
+
+    def __call__(self, patches):
+        dark = patches[:, :, START_SIDE // 2 - 2 : START_SIDE // 2 + 2].mean(axis=(1, 2)) < 130
+        edges = np.diff(dark.astype(int), axis=1)
+        answers = []
+        for kind in (1, -1):
+            at = [np.flatnonzero(e == kind) for e in edges]
+            mm = [(float(a[0]) + 1 - START_SIDE / 2) / START_PX_PER_MM[0] if len(a) else None for a in at]
+            answers.append(logits(*(m if m is not None and abs(m) < 1 else None for m in mm)))
+        return {"place": np.stack(answers, axis=1)}
+
+
+def test_rows_of_their_own_length_start_and_end_where_each_is_seen():
+    """Their columns were thought to start 2.6 mm too early, and to end 0.3 mm too late."""
+    rows, layout = page("marks")
+    strips = [replace(r.strips[0], x0_mm=22.6 - 5.2, x1_mm=100.0 + 0.3) for r in rows]
+    rows = tuple(replace(r, strips=(s,), presence=np.ones_like(r.presence)) for r, s in zip(rows, strips, strict=True))
+    rgb = np.full((640, 960, 3), 230, np.uint8)
+    for y in (20.0, 50.0):
+        rgb[round((y - 0.4) * PX) : round((y + 0.4) * PX), round(20.0 * PX) : round(100.0 * PX)] = 20
+    _, moved = with_read_starts(Photo(rgb), sheet(), rows, replace(layout, strips=tuple(strips)), SeesInk(None))
+    for strip in moved.strips:
+        assert strip.x0_mm == pytest.approx(20.0, abs=0.05)
+        assert strip.x1_mm == pytest.approx(100.0 + PAST_END_MM, abs=0.05)
+        assert strip.start_s == 0.0
 
 
 def test_a_patch_shows_its_place_in_its_middle():
