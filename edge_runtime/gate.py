@@ -61,6 +61,7 @@ BOTH_EINTHOVEN: Final = EINTHOVEN_WARN.value  # two contradictions of different 
 LAYOUT_UNSURE: Final = Limit("layout_unsure", False, 0.50, "few lead names are readable: check the leads, or give --layout")  # fmt: skip  # noqa: E501
 SCALE_UNSURE: Final = Limit("scale_unsure", False, 0.75, "paper speed or gain is not certain: check them, or give --speed and --gain")  # fmt: skip  # noqa: E501
 SCALE_DOUBTED: Final = Limit("scale_unsure", False, 0.65, "paper speed or gain can't be told: give --speed and --gain")
+SCALE_UNTOLD: Final = Limit("scale_unsure", False, 0.50, "no grid shows, and neither speed nor gain can be read: give --speed and --gain")  # fmt: skip  # noqa: E501
 LONE_LEAD: Final = Limit("layout_unknown", False, 0.55, "too little is seen to tell which lead this is: show more of the page")  # fmt: skip  # noqa: E501
 CUSTOM: Final = ("default", "layout")
 WASHED_OUT: Final = 100.0  # contrast below which a clipped picture may have lost its grid
@@ -106,6 +107,8 @@ def gate_reading(reading: Reading) -> tuple[GateFinding, ...]:
     found += LAYOUT_UNSURE.of(sure.get("layout", 1.0), "warn")
     # What the page says is against the usual value, which only custom speaks for.
     doubted = [v.confidence for k, v in layout.decided.items() if k in ("paper_speed", "gain") and v.how in CUSTOM]
+    if len(doubted) == 2:  # a chart whose numbers look like lead names is read as far as here
+        found += SCALE_UNTOLD.of(q.get("grid", 1.0), "refuse")
     found += SCALE_DOUBTED.of(min(doubted, default=1.0), "refuse") or SCALE_UNSURE.of(
         min(sure.get("paper_speed", 1.0), sure.get("gain", 1.0)), "warn"
     )

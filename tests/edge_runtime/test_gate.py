@@ -220,6 +220,17 @@ def test_custom_alone_never_overrules_the_page(how: str, confidence: float, seve
     assert {f.code: f.severity for f in gate_reading(doubted)} == {"scale_unsure": severity}
 
 
+@pytest.mark.parametrize(
+    ("grid", "gain_by", "refused"),
+    [(0.48, "default", True), (0.9, "default", False), (0.48, "text", False), (0.48, "override", False)],
+)
+def test_a_scale_that_neither_grid_nor_print_tells_is_refused(grid: float, gain_by: str, refused: bool) -> None:
+    r = reading(grid=grid)
+    decided = {"paper_speed": Decided("layout", 0.95), "gain": Decided(gain_by, 0.9)}
+    found = gate_reading(replace(r, layout=replace(r.layout, decided=decided)))
+    assert [f.code for f in refusals(found)] == (["scale_unsure"] if refused else [])
+
+
 def test_gated_makes_refusals_unreadable_and_keeps_the_doubts() -> None:
     photo, coarse = Photo(grid_photo()), fake_coarse()
     good = gated(photo, reading(), coarse)
