@@ -148,7 +148,8 @@ def _seen_at(p: F64) -> tuple[F64, F64]:
 
 
 def find_places(rows: tuple[RowTrace, ...], layout: PageLayout) -> list[Place]:
-    """Every strip's start, and every row's end unless it is as far from the start as a column is wide, and may be."""
+    """Every strip's start, and every row's end; not that of one column of a width of its own, which tells nothing of
+    where it starts."""
     first, pitch = _columns(layout)
     places = []
     for row in rows:
