@@ -221,6 +221,14 @@ def test_custom_alone_never_overrules_the_page(how: str, confidence: float, seve
 
 
 @pytest.mark.parametrize(
+    ("grid", "residual", "refused"), [(0.7, 0.16, True), (0.7, 0.12, False), (0.9, 0.16, False), (0.9, 0.45, True)]
+)
+def test_a_faint_grid_has_to_be_followed_well(grid: float, residual: float, refused: bool) -> None:
+    found = refusals(gate_reading(reading(grid=grid, lattice_residual_mm=residual)))
+    assert [f.code for f in found] == (["grid_lost"] if refused else [])
+
+
+@pytest.mark.parametrize(
     ("grid", "gain_by", "refused"),
     [(0.48, "default", True), (0.9, "default", False), (0.48, "text", False), (0.48, "override", False)],
 )
