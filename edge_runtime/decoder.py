@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import cv2
 import numpy as np
@@ -120,15 +119,14 @@ def decode_rows(
     ``twice``.
     """
     rows = rows_of(layout)
-    usual = [usual_half_mm(row, layout) for row in rows]
+    windows = tile_windows(rows, layout, ink)
     looks = [
-        [Look(w, half) for w in row] for half, row in zip(usual, tile_windows(rows, layout, ink), strict=True)
+        (r, Look(w, usual_half_mm(row, layout))) for r, row in enumerate(rows) for w in windows[r]
     ]  # fmt: skip
-    once = list({look.window: look for row in looks for look in row}.values())
+    once = list({look.window: look for _, look in looks}.values())
     strips = Strips(photo, sheet, [look.window for look in once], decoder)
-    first = dict(zip((look.window for look in once), strips.read(once), strict=True))
-    flat = [look for row in looks for look in row]
-    tiles = settled(flat, [first[look.window] for look in flat], strips.read)
+    first = {look.window: tile for look, tile in zip(once, strips.read(once), strict=True)}
+    tiles = settled([look for _, look in looks], [first[look.window] for _, look in looks], strips.read)
     read = _joined_rows(rows, looks, tiles)
     if not twice:
         return read
@@ -139,18 +137,16 @@ def decode_rows(
 
 
 def _told_of_each_other(
-    looks: list[list[Look]], tiles: list[Tile], rows: tuple[RowTrace, ...]
+    looks: list[tuple[int, Look]], tiles: list[Tile], rows: tuple[RowTrace, ...]
 ) -> dict[int, Look]:  # fmt: skip
     """The tiles, by their index, in which a row meets one of the others, as looks that are told of these."""
     known = [(row.centre_mm, row.as_read()) for row in rows]
-    out: dict[int, Look] = {}
-    places = iter(enumerate(tiles))
-    for row, of in zip(rows, looks, strict=True):
-        others = tuple(trace for centre, trace in known if abs(centre - row.centre_mm) > SAME_ROW_MM)
-        for look, (i, tile) in zip(of, places, strict=False):
-            if any(meets(tile, other) for other in others):
-                out[i] = replace(look, others=others)
-    return out
+    others = [tuple(t for centre, t in known if abs(centre - row.centre_mm) > SAME_ROW_MM) for row in rows]
+    return {
+        i: replace(look, others=others[r])
+        for i, ((r, look), tile) in enumerate(zip(looks, tiles, strict=True))
+        if any(meets(tile, other) for other in others[r])
+    }
 
 
 def meets(tile: Tile, other: ReadTrace) -> bool:
@@ -215,11 +211,11 @@ def at_edge(tile: Tile) -> NDArray[np.bool_]:
 
 
 def _joined_rows(
-    rows: tuple[tuple[LeadStrip, ...], ...], looks: list[list[Look]], tiles: list[Tile]
+    rows: tuple[tuple[LeadStrip, ...], ...], looks: list[tuple[int, Look]], tiles: list[Tile]
 ) -> tuple[RowTrace, ...]:
-    """The rows of all their tiles."""
-    rest = iter(tiles)
-    return tuple(_joined(row, list(islice(rest, len(of)))) for row, of in zip(rows, looks, strict=True))
+    """The rows of all their tiles; each look says which row is its tile's."""
+    each = list(zip(looks, tiles, strict=True))
+    return tuple(_joined(row, [tile for (k, _), tile in each if k == r]) for r, row in enumerate(rows))
 
 
 def _joined(strips: tuple[LeadStrip, ...], tiles: list[Tile]) -> RowTrace:

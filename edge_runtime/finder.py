@@ -105,9 +105,8 @@ def _corners_px(strip: Folded, cells: NDArray[np.bool_], factor: float) -> NDArr
     rows, columns = np.nonzero(cells)
     edge = np.concatenate([np.stack([columns + dx, rows + dy], -1) for dx in (0, 1) for dy in (0, 1)])
     middle = np.tile(np.stack([columns + 0.5, rows + 0.5], -1), (4, 1))
-    height, width = strip.photo.rgb.shape[:2]
     px = COARSE_STRIDE / factor
-    return strip.unfolded(np.clip(edge * px, 0, [width, height]), middle * px)
+    return strip.unfolded(edge * px, middle * px)
 
 
 def _bounded(view: View) -> View:
@@ -134,8 +133,8 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     if isinstance(pose, Unreadable):
         return pose
     pose = _straightened(photo, pose, fine)
-    first, pose, places = _best_way_up(photo, pose, fine, names)
-    maps, pose = _best_size(photo, first, pose, fine, names)
+    maps, pose, places = _best_size(photo, *_best_way_up(photo, pose, fine, names), fine, names)
+    sized = maps
     field = unwrap_grid(maps.grid, maps.paper)
     if field is not None:
         pose, maps, field = _second_look(photo, pose, maps, field, fine)
@@ -150,7 +149,7 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
         return Unreadable("lattice", "no_lattice", "the paper's grid can't be followed: flatten the page, avoid glare")
     marks = find_marks(maps, field)
     if names is not None:
-        places = places if maps is first and places is not None else read_places(photo, maps, names)
+        places = places if maps is sized and places is not None else read_places(photo, maps, names)
         marks = tuple(m for m in marks if not m.kind.startswith(READABLE)) + read_marks(places, field)
     if seen < GRID_SHOWS and _told(marks) < TOLD:
         advice = "neither ECG paper nor lead names are seen: fill the frame with the page, in even light"
@@ -241,7 +240,7 @@ def _best_way_up(photo: Photo, pose: Pose, fine: Engine, names: Engine | None) -
     def seen(way: Pose) -> tuple[float, Maps, Pose, Places | None]:
         maps = fine_maps(photo, way.view, fine)
         places = None if names is None else read_places(photo, maps, names)
-        return (_names(maps) if places is None else legible(places)), maps, way, places
+        return _told_names(maps, places), maps, way, places
 
     first = seen(pose)
     enough = LEGIBLE if names is not None else 1.5 if pose.coherence > 0.85 else SURE_NAMES
@@ -255,22 +254,26 @@ def _best_way_up(photo: Photo, pose: Pose, fine: Engine, names: Engine | None) -
     return maps, pose, places
 
 
-def _best_size(photo: Photo, maps: Maps, pose: Pose, fine: Engine, names: Engine | None) -> tuple[Maps, Pose]:
+def _best_size(
+    photo: Photo, maps: Maps, pose: Pose, places: Places | None, fine: Engine, names: Engine | None
+) -> tuple[Maps, Pose, Places | None]:
     """Where no grid shows the thumbnail may have misjudged the size: of several the one that shows most."""
     if _grid_seen(maps) > GRID_SHOWS:
-        return maps, pose
-    candidates = [(maps, pose)]
+        return maps, pose, places
+    candidates = [(maps, pose, places)]
     for factor in OTHER_SIZES:
         px_per_mm = pose.px_per_mm * factor
         if px_per_mm >= MIN_PX_PER_MM:
             view = _corner_view(pose.view, px_per_mm, pose.view.angle_rad)
-            candidates.append((fine_maps(photo, view, fine), replace(pose, px_per_mm=px_per_mm, view=view)))
+            other = fine_maps(photo, view, fine)
+            read = None if names is None else read_places(photo, other, names)
+            candidates.append((other, replace(pose, px_per_mm=px_per_mm, view=view), read))
+    return max(candidates, key=lambda c: _told_names(c[0], c[2]) + 4 * _grid_seen(c[0]))
 
-    def shown(maps: Maps) -> float:
-        told = _names(maps) if names is None else legible(read_places(photo, maps, names))
-        return told + 4 * _grid_seen(maps)
 
-    return max(candidates, key=lambda c: shown(c[0]))
+def _told_names(maps: Maps, places: Places | None) -> float:
+    """How much can be read in a view, or how many names it seems to show where nothing reads them."""
+    return _names(maps) if places is None else legible(places)
 
 
 def _turned(view: View, turn: float) -> View:

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 SEEN: Final = 0.06  # of the view's heat: a place worth a look
 MOST: Final = 96  # places a page
 MIN_PROBABILITY: Final = 0.3
-SHIFTS_MM: Final = ((0.4, 0.0), (-0.4, 0.0), (0.0, 0.4), (0.0, -0.4))  # I, II and III are read so as well: their
-# strokes are counted alike wherever they stand in the patch, what is taken for one more is not
+# I, II and III are read shifted as well: their strokes count wherever they stand in the patch, what was taken for one
+# more does not.
+SHIFTS_MM: Final = ((0.4, 0.0), (-0.4, 0.0), (0.0, 0.4), (0.0, -0.4))
 APART_MM: Final = 3.0  # the same name twice within this is one
 _READABLE: Final = [MARK_KINDS.index(k) for k in (*LEAD_KINDS, *TEXT_KINDS)]
 _ONE_WAY: Final = [READ_KINDS.index(k) for k in (*LEAD_KINDS, *TEXT_KINDS) if k not in STROKE_KINDS]

@@ -138,6 +138,6 @@ def test_where_no_grid_shows_other_sizes_are_tried(monkeypatch, off_scale):
 
     monkeypatch.setattr(finder, "fine_maps", maps_of)
     off = pose(off_scale, 0.0)
-    maps, best = finder._best_size(PHOTO, maps_of(PHOTO, off.view, None), off, None, None)
+    maps, best, _ = finder._best_size(PHOTO, maps_of(PHOTO, off.view, None), off, None, None, None)
     assert best.px_per_mm == pytest.approx(PX_PER_MM, rel=0.15)
     assert maps.view.scale * VIEW_PX_PER_MM == pytest.approx(PX_PER_MM, rel=0.15)
