@@ -18,6 +18,7 @@ from ecg.marks import COARSE_PX, START_PX_PER_MM, START_SIDE
 from ecg.page import F32, U8, Sheet
 
 LEAST_PX = 0.95  # photo px an output px that shrinking by a whole number may leave
+MOST_PX = 1.5  # and that need no shrinking
 NO_MAP: Any = None  # x and y are in one map
 VIEW_PX_PER_MM = 4.0  # the finder's upright view: a heavy line every 20 px, a 3 mm letter 12 px high
 
@@ -69,14 +70,28 @@ def view_around(points_px: NDArray[np.floating], px_per_mm: float, angle_rad: fl
 
 def render_view(rgb: U8, view: View, fill: int = 0) -> U8:
     """What the view shows of the photo (height, width, 3), ``fill`` where it looks beyond the photo."""
-    small, shrink = shrunken(rgb, view.scale)
+    part, corner = _seen_part(rgb, view)
+    small, shrink = shrunken(part, view.scale)
     m = view.matrix()
+    m[:, 2] -= corner
     # photo px -> small px: pixel centres at integers, so half a pixel goes along.
     m = m * shrink
     m[:, 2] += 0.5 * shrink - 0.5
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     out = cv2.warpAffine(small, m, (view.width, view.height), flags=flags, borderValue=(fill, fill, fill))
     return np.asarray(out, dtype=np.uint8)
+
+
+def _seen_part(rgb: U8, view: View) -> tuple[U8, tuple[int, int]]:
+    """The part of the photo that the view lies on, and its corner (x, y): the rest need not be shrunk."""
+    whole = max(1, int(np.ceil(view.scale / MOST_PX)))  # as ``shrunken`` has it: blocks of px stay the same
+    ends = view.to_photo(np.array([[0, 0], [view.width, 0], [0, view.height], [view.width, view.height]], float))
+    margin = 2 * whole + 2
+    low, high = np.floor(ends.min(axis=0)).astype(int) - margin, np.ceil(ends.max(axis=0)).astype(int) + margin
+    size = rgb.shape[1], rgb.shape[0]
+    (x0, x1), (y0, y1) = ((int(np.clip(a, 0, n - 1)) // whole * whole, int(np.clip(b, 1, n)))
+                          for a, b, n in zip(low, high, size, strict=True))  # fmt: skip
+    return rgb[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)], (x0, y0)
 
 
 def letterbox(rgb: U8, side: int = COARSE_PX) -> tuple[U8, float]:
@@ -93,13 +108,13 @@ def letterbox(rgb: U8, side: int = COARSE_PX) -> tuple[U8, float]:
 
 
 def shrunken(rgb: U8, photo_px_per_out_px: float) -> tuple[U8, float]:
-    """The photo shrunk so that at most 1.5 of its px fall on one output px, and the factor (<= 1) it was shrunk by.
+    """The photo shrunk so that at most ``MOST_PX`` of its px fall on one output px, and the factor (<= 1) of it.
 
     By a whole number where that leaves about as many px, since OpenCV is several times faster at these.
     """
-    if photo_px_per_out_px <= 1.5:
+    if photo_px_per_out_px <= MOST_PX:
         return rgb, 1.0
-    whole = int(np.ceil(photo_px_per_out_px / 1.5))
+    whole = int(np.ceil(photo_px_per_out_px / MOST_PX))
     if photo_px_per_out_px / whole >= LEAST_PX and min(rgb.shape[:2]) > 8 * whole:
         return _reduced(rgb, whole), 1.0 / whole
     h, w = rgb.shape[:2]

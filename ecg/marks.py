@@ -27,7 +27,7 @@ PULSE_REF_MM: Final = 10.0
 
 STRIP_CHANNELS: Final = ("red", "green", "blue", "other_rows")  # the last: other rows' traces as read before, or 0
 STRIP_ROWS: Final = 224  # rows of a decoder strip
-STRIP_COLUMNS: Final = 512  # columns of a training strip; the runtime's tiles are as wide
+STRIP_COLUMNS: Final = 512  # columns of a training strip; the runtime's tiles are as wide, and read up to three at once
 STRIP_HALF_HEIGHT_MM: Final = 28.0  # at 10 mm/mV
 STRIP_LEAST_HALF_MM: Final = 12.0  # of a window fitted to low traces
 STRIP_TALLER: Final = 1.5  # times as high: the window that deflections beyond the usual one are read in

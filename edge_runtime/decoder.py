@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -16,12 +17,23 @@ from ecg.geometry import StripWindow, local_scale, sample_shrunken, shrunken, st
 from ecg.marks import STRIP_CHANNELS, STRIP_ROW_STRIDE, STRIP_TALLER
 from ecg.other_rows import LEAST_SURE, ReadTrace, drawn
 from ecg.page import F32, U8, LeadStrip, PageLayout, Photo, Sheet
-from edge_runtime.decoder_windows import OVERLAP_COLUMNS, centre_mm, rows_of, tile_windows, usual_half_mm
+from edge_runtime.decoder_windows import (
+    MOST_TILES,
+    OVERLAP_COLUMNS,
+    centre_mm,
+    rows_of,
+    tile_windows,
+    tiles_columns,
+    usual_half_mm,
+)
 from edge_runtime.engines import open_engine
 from edge_runtime.engines.base import Engine, calls_at_once
 from edge_runtime.layout_evidence import Ink
 
-BATCH = 5  # where one call takes all cores; more take memory and save no time
+S = TypeVar("S")
+T = TypeVar("T")
+SPARSE = 8
+LEAST_OFF = 1e-3  # of a column
 EDGE_MM, EDGE_PRESENT = 2.0, 0.2  # a trace this near to the window's edge may go on beyond it
 EDGE_BESIDE_MM = 1.0
 SAME_ROW_MM = 1.0  # two rows whose middles lie this close are one trace on the paper
@@ -74,46 +86,83 @@ ReadTiles = Callable[[Sequence[Look]], list[Tile]]
 
 def open_decoder(bundle: ModelBundle, engine: str = "auto", *, threads: int | None = None) -> Engine:
     """The decoder of a bundle; raises ``BundleError`` where it isn't shown what ours is: earlier ones weren't told of
-    the other rows."""
+    the other rows, or took windows of one width."""
     shape = bundle.spec("decoder").inputs[0].shape
-    if len(shape) != 4 or shape[1] != len(STRIP_CHANNELS):
-        raise BundleError(f"{bundle.info.path}: its decoder takes {shape}, ours {len(STRIP_CHANNELS)} channels; use "
-                          "the shipped bundle, or train and export the decoder again")  # fmt: skip
+    if len(shape) != 4 or shape[1] != len(STRIP_CHANNELS) or not isinstance(shape[3], str):
+        raise BundleError(f"{bundle.info.path}: its decoder takes {shape}, ours {len(STRIP_CHANNELS)} channels and any "
+                          "width; use the shipped bundle, or export the decoder again")  # fmt: skip
     return open_engine(bundle, "decoder", engine, threads=threads, side_by_side=True)
 
 
 class Strips:
-    """A photo's strips along its lattice, read by the decoder in batches."""
+    """A photo's strips along its lattice, read by the decoder."""
 
     def __init__(self, photo: Photo, sheet: Sheet, windows: Sequence[StripWindow], decoder: Engine) -> None:
         self._sheet, self._decoder = sheet, decoder
-        self._maps = {w: strip_xy(sheet, w) for w in windows}
-        self._small, self._shrink = shrunken(photo.rgb, min(map(local_scale, self._maps.values()), default=1.0))
+        self._workers = calls_at_once(decoder)
+        self._small, self._shrink = shrunken(photo.rgb, min((_scale(sheet, w) for w in windows), default=1.0))
 
     def read(self, looks: Sequence[Look]) -> list[Tile]:
         """A tile a look."""
-        workers = calls_at_once(self._decoder)
-        size = BATCH if workers == 1 else 1
+        # Few looks are read each by itself: two cores have work then.  The same on any number of cores.
+        stretches = joined(looks, min(MOST_TILES, len(looks) // 4))
+        return [tile for tiles in self._side_by_side(self._tiles, stretches) for tile in tiles]
 
-        def read(some: Sequence[Look]) -> list[Tile]:
-            seen = [np.dstack([self._pixels(k.window), drawn(k.window, k.others)]) for k in some]
-            return _run(self._decoder, [k.window for k in some], seen)
-
-        batches = [looks[k : k + size] for k in range(0, len(looks), size)]
-        if workers == 1 or len(batches) < 2:
-            return [tile for some in batches for tile in read(some)]
-        with ThreadPoolExecutor(workers) as pool:
-            return [tile for tiles in pool.map(read, batches) for tile in tiles]
+    def _tiles(self, looks: Sequence[Look]) -> list[Tile]:
+        """Looks that go on one after the other, read as one."""
+        window = replace(looks[0].window, n_columns=tiles_columns(len(looks)))
+        tile = _run(self._decoder, window, self._pixels(window), drawn(window, looks[0].others))
+        return [_part(tile, look.window) for look in looks]
 
     def _pixels(self, window: StripWindow) -> U8:
-        xy = self._maps[window] if window in self._maps else strip_xy(self._sheet, window)
-        return sample_shrunken(self._small, self._shrink, xy)
+        return sample_shrunken(self._small, self._shrink, strip_xy(self._sheet, window))
+
+    def _side_by_side(self, work: Callable[[S], T], items: Sequence[S]) -> list[T]:
+        """What comes of every item, in as many threads as call the decoder at once."""
+        if self._workers == 1 or len(items) < 2:
+            return [work(item) for item in items]
+        with ThreadPoolExecutor(self._workers) as pool:
+            return list(pool.map(work, items))
+
+
+def joined(looks: Sequence[Look], most: int) -> list[Sequence[Look]]:
+    """The looks in stretches of up to ``most`` of which each goes on where the last ends, told of the same: a net that
+    reads such a stretch at once doesn't read what windows share twice."""
+    out: list[list[Look]] = []
+    for look in looks:
+        if out and len(out[-1]) < most and _goes_on(out[-1][-1], look):
+            out[-1].append(look)
+        else:
+            out.append([look])
+    return list(out)
+
+
+def _goes_on(look: Look, other: Look) -> bool:
+    """Whether a look is the other's next: the same, ``OVERLAP_COLUMNS`` before where that one ends."""
+    step_mm = (look.window.n_columns - OVERLAP_COLUMNS) / look.window.px_per_mm_x
+    following = replace(look.window, x0_mm=other.window.x0_mm)
+    near = abs(other.window.x0_mm - look.window.x0_mm - step_mm) * look.window.px_per_mm_x < LEAST_OFF
+    return near and following == other.window and look.others == other.others
+
+
+def _part(tile: Tile, window: StripWindow) -> Tile:
+    """What a window shows of a tile that holds it."""
+    first = round((window.x0_mm - tile.window.x0_mm) * window.px_per_mm_x)
+    here = slice(first, first + window.n_columns)
+    return Tile(window, tile.y_mm[here], tile.presence[here], tile.sharpness[here])
+
+
+def _scale(sheet: Sheet, window: StripWindow) -> float:
+    """Photo px per px of a window, from every ``SPARSE``-th of its px."""
+    n_rows, n_columns = window.n_rows // SPARSE, window.n_columns // SPARSE
+    few = replace(window, n_rows=n_rows, n_columns=n_columns, px_per_mm_x=window.px_per_mm_x / SPARSE)
+    return local_scale(strip_xy(sheet, few)) / SPARSE
 
 
 def decode_rows(
     photo: Photo, sheet: Sheet, layout: PageLayout, decoder: Engine, ink: Ink | None = None, *, twice: bool = True
 ) -> tuple[RowTrace, ...]:
-    """Every row of the page, all tiles of all rows batched together; ``ink`` tells which traces are low.
+    """Every row of the page, all tiles of all rows side by side; ``ink`` tells which traces are low.
 
     Where traces of two rows meet, both are read once more, each shown where the others were seen to run; not so without
     ``twice``.
@@ -229,23 +278,24 @@ def _joined(strips: tuple[LeadStrip, ...], tiles: list[Tile]) -> RowTrace:
     return RowTrace(strips, x, y, p, s)
 
 
-def _run(decoder: Engine, windows: Sequence[StripWindow], seen: Sequence[NDArray[np.uint8]]) -> list[Tile]:
-    """What the net reads in windows, of which ``seen`` (rows, columns, channels) is shown."""
-    out = decoder(np.ascontiguousarray(np.stack(seen).transpose(0, 3, 1, 2)))
-    bins, sharpness = expected_bins(out["height"])
-    presence = (1.0 / (1.0 + np.exp(-np.clip(out["presence"], -30, 30)))).astype(np.float32)
+def _run(decoder: Engine, window: StripWindow, rgb: U8, others: U8) -> Tile:
+    """What the net reads in a window that shows colours (rows, columns, 3) and other rows (rows, columns)."""
+    seen = np.empty((1, len(STRIP_CHANNELS), *others.shape), np.float32)
+    seen[0, :3] = rgb.transpose(2, 0, 1)
+    seen[0, 3] = others
+    out = decoder(seen)
+    bins, sharpness = expected_bins(out["height"][0])
+    presence = (1.0 / (1.0 + np.exp(-np.clip(out["presence"][0], -30, 30)))).astype(np.float32)
     row = bins * STRIP_ROW_STRIDE + (STRIP_ROW_STRIDE - 1) / 2
-    return [Tile(w, w.y_mm_of(r), p, s) for w, r, p, s in zip(windows, row, presence, sharpness, strict=True)]
+    return Tile(window, window.y_mm_of(row), presence, sharpness)
 
 
 def expected_bins(height: F32) -> tuple[F32, F32]:
-    """Height logits (n, bins, w) to the expected bin near the likeliest one, and the share of probability there."""
-    n, bins, w = height.shape
-    top = height.argmax(axis=1)
-    at = top[:, None] + np.arange(-NEAR_BINS, NEAR_BINS + 1)[None, :, None]
-    inside = (at >= 0) & (at < bins)
-    peak = height.max(axis=1, keepdims=True)
-    e = np.exp(np.take_along_axis(height, np.clip(at, 0, bins - 1), axis=1) - peak) * inside
-    total = np.exp(height - peak).sum(axis=1)
-    near = e.sum(axis=1)
-    return (e * at).sum(axis=1) / near, (near / total).astype(np.float32)
+    """Height logits (bins, w) to the expected bin near the likeliest one, and the share of probability there."""
+    at = height.argmax(axis=0) + np.arange(-NEAR_BINS, NEAR_BINS + 1)[:, None]
+    inside = (at >= 0) & (at < len(height))
+    peak = height.max(axis=0)
+    e = np.exp(np.take_along_axis(height, np.clip(at, 0, len(height) - 1), axis=0) - peak) * inside
+    total = np.exp(height - peak).sum(axis=0)
+    near = e.sum(axis=0)
+    return (e * at).sum(axis=0) / near, (near / total).astype(np.float32)

@@ -19,12 +19,18 @@ from ecg.page import LeadStrip, PageLayout
 from edge_runtime.layout_evidence import F64, Ink
 
 OVERLAP_COLUMNS: Final = 96  # tiles share these; each is trusted to the middle of what it shares
+MOST_TILES: Final = 3  # read at once: more take memory, and leave cores without work at a page's end
 BEFORE_MM, AFTER_MM = 6.0, 6.0
 NEAR_MM: Final = 2.5  # ink that touches a row's baseline is the row's
 MARGIN_MM: Final = 4.0  # beyond the ink as the finder saw it
 BARE_MM: Final = 4.0  # a row has no longer stretch without ink
 
 Rows = tuple[tuple[LeadStrip, ...], ...]
+
+
+def tiles_columns(n: int) -> int:
+    """The columns of ``n`` tiles, each of which goes on where the last ends."""
+    return n * (STRIP_COLUMNS - OVERLAP_COLUMNS) + OVERLAP_COLUMNS
 
 
 def rows_of(layout: PageLayout) -> Rows:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -57,20 +58,20 @@ def unwrap_grid(grid: F32, paper: F32) -> Field | None:
 def _unwrap(z: NDArray[np.complex64], certainty: F32) -> tuple[F64, F64]:
     """Unwrapped phase (h, w) rad and how far the measured phase lies off it (h, w) rad."""
     h, w = z.shape
-    y, x = np.mgrid[0:h, 0:w].astype(np.float64)
     weight = certainty.astype(np.float64) ** 2
+    measured: F64 = np.angle(z).astype(np.float64)
     unit = z / np.maximum(np.abs(z), 1e-6)
     gx, gy = mean_gradient(unit, weight)
-    carrier = gx * x + gy * y
+    carrier = gx * np.arange(w) + gy * np.arange(h)[:, None]
     for step, smoothing in SOLVE:
-        rest = _solve(unit * np.exp(-1j * carrier), weight, step, smoothing)
+        rest = _solve(wrapped(measured - carrier), weight, step, smoothing)
         carrier = _blend(carrier + rest, weight)
     carrier = unslipped(carrier, unit, weight)
     # Congruent with what was measured, where that is near the smooth surface; smoothed by certainty.
-    off = np.angle(unit * np.exp(-1j * carrier))
+    off = wrapped(measured - carrier)
     local = _normalised_blur(off, weight * np.exp(-((off / 1.2) ** 2)), 1.6)
     phase = _smoothed(carrier + local, weight)
-    return phase, np.abs(np.angle(unit * np.exp(-1j * phase)))
+    return phase, np.abs(wrapped(measured - phase))
 
 
 def _smoothed(phase: F64, weight: F64) -> F64:
@@ -82,8 +83,9 @@ def _smoothed(phase: F64, weight: F64) -> F64:
     trend = _trend(phase, weight)
     rest = phase - trend
     narrow, wide = (_normalised_blur(rest, weight, sigma) for sigma in (NARROW_MM, WIDE_MM))
-    differ = np.asarray(cv2.GaussianBlur((narrow - wide) ** 2, (0, 0), WIDE_MM / 2), dtype=np.float64)
-    return trend + narrow + np.exp(-differ / (NOISE_MM * RAD_PER_MM) ** 2) * (wide - narrow)
+    differ = cv2.GaussianBlur(((narrow - wide) ** 2).astype(np.float32), (0, 0), WIDE_MM / 2)
+    smooth = np.exp(-np.asarray(differ, np.float64) / (NOISE_MM * RAD_PER_MM) ** 2)
+    return np.asarray(trend + narrow + smooth * (wide - narrow))
 
 
 def mean_gradient(unit: NDArray[np.complexfloating], weight: F64) -> tuple[float, float]:
@@ -94,17 +96,13 @@ def mean_gradient(unit: NDArray[np.complexfloating], weight: F64) -> tuple[float
     return float(gx), float(gy)
 
 
-def _solve(demodulated: NDArray[np.complexfloating], weight: F64, step: int, smoothing: float) -> F64:
-    """Weighted least-squares unwrapped phase (h, w) of the demodulated field, solved on every ``step``-th cell."""
+def _solve(off: F64, weight: F64, step: int, smoothing: float) -> F64:
+    """Weighted least-squares unwrapped phase (h, w) of the wrapped one, solved on every ``step``-th cell."""
     h, w = weight.shape
-    re, im = demodulated.real * weight, demodulated.imag * weight
-    fields = [re, im, weight]
-    if smoothing:
-        blurred = [np.asarray(cv2.GaussianBlur(v, (0, 0), smoothing), np.float64) for v in fields]
-    else:
-        blurred = [np.asarray(cv2.blur(v, (3, 3)), np.float64) for v in fields]
+    near, sure = off.astype(np.float32), weight.astype(np.float32)
+    fields = [np.cos(near) * sure, np.sin(near) * sure]
+    blurred = [cv2.GaussianBlur(v, (0, 0), smoothing) if smoothing else cv2.blur(v, (3, 3)) for v in fields]
     size = (w + step - 1) // step, (h + step - 1) // step
-    size = size[0] + size[0] % 2, size[1] + size[1] % 2  # cv2.dct wants even sizes
     map_x, map_y = np.meshgrid(np.arange(size[0], dtype=np.float32) * step,
                                np.arange(size[1], dtype=np.float32) * step)  # fmt: skip
     pick = [cv2.remap(v, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for v in blurred]
@@ -131,6 +129,7 @@ def _least_squares(phase: F64, weight: F64) -> F64:
         return out
 
     h, w = phase.shape
+    up, across = _cosines(h), _cosines(w)
     eigen = (2 * np.cos(np.pi * np.arange(h) / h) - 2)[:, None] + (2 * np.cos(np.pi * np.arange(w) / w) - 2)[None]
     eigen[0, 0] = np.inf  # no constant
     inverse = (1 / eigen).astype(np.float32)
@@ -141,7 +140,7 @@ def _least_squares(phase: F64, weight: F64) -> F64:
     for k in range(MAX_ITERATIONS):
         if _sum(r, r) <= (TOLERANCE**2) * first:
             break
-        z = np.asarray(cv2.idct(cv2.dct(r) * inverse))
+        z = up.T @ ((up @ r @ across.T) * inverse) @ across
         rz, before = _sum(r, z), rz
         p = z if k == 0 else z + np.float32(rz / before) * p
         q = divergence(wx * (p[:, 1:] - p[:, :-1]), wy * (p[1:] - p[:-1]))
@@ -153,6 +152,15 @@ def _least_squares(phase: F64, weight: F64) -> F64:
     return np.asarray(f + shift, dtype=np.float64)
 
 
+@lru_cache(maxsize=8)
+def _cosines(n: int) -> F32:
+    """The orthonormal DCT-II as a matrix (n, n): quicker than a transform at sizes that are no powers of two."""
+    k = np.arange(n)
+    rows = np.sqrt(2 / n) * np.cos(np.pi * k[:, None] * (k + 0.5) / n)
+    rows[0] = np.sqrt(1 / n)
+    return np.asarray(rows, dtype=np.float32)
+
+
 def _sum(a: F32, b: F32) -> float:
     """Sum of products, in one thread: BLAS would start several for what takes microseconds."""
     return float(np.sum(a * b, dtype=np.float64))
@@ -161,7 +169,7 @@ def _sum(a: F32, b: F32) -> float:
 def _blend(solved: F64, weight: F64) -> F64:
     """The solution where the grid is seen, a smooth continuation of it (a cubic polynomial) elsewhere."""
     smooth = _trend(solved, weight)
-    near = np.clip(cv2.GaussianBlur(weight, (0, 0), 4.0) * 4, 0, 1)
+    near = np.clip(cv2.GaussianBlur(weight.astype(np.float32), (0, 0), 4.0) * 4, 0, 1)
     return smooth + near * (solved - smooth)
 
 
@@ -187,9 +195,9 @@ def _trend(solved: F64, weight: F64) -> F64:
 
 
 def _normalised_blur(values: F64, weight: F64, sigma: float) -> F64:
-    """Mean of the neighbourhood by weight, falling off to 0 far from any."""
-    top = cv2.GaussianBlur(values * weight, (0, 0), sigma)
-    bottom = cv2.GaussianBlur(weight, (0, 0), sigma)
+    """Mean of the neighbourhood by weight, falling off to 0 far from any; in single precision: values are small."""
+    top = cv2.GaussianBlur((values * weight).astype(np.float32), (0, 0), sigma)
+    bottom = cv2.GaussianBlur(weight.astype(np.float32), (0, 0), sigma)
     return np.asarray(top / (bottom + 1e-3))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from ecg.bundle import ModelBundle, load_bundle
 from ecg.leads import einthoven_residual_mv
@@ -52,6 +53,7 @@ class Reader:
         self.bundle = bundle
         self.coarse, self._fine, self._decoder, self._names, self._starts = coarse, fine, decoder, names, starts
         self._findings = findings
+        self._pools = ThreadpoolController()
         self.keep_embedding = False
 
     @classmethod
@@ -70,8 +72,10 @@ class Reader:
     def read(self, photo: Photo, overrides: Overrides | None = None) -> Reading | Unreadable:
         """One photo to a reading, or the reason why it can't be read."""
         timings: dict[str, float] = {}
-        outcome = self._read(photo, overrides or Overrides(), timings)
-        outcome = _timed(timings, "gate", lambda: gated(photo, outcome, self.coarse))
+        # BLAS' threads gain nothing at our sizes and go on waiting in busy loops, on the cores that the nets want.
+        with self._pools.limit(limits=1, user_api="blas"):
+            outcome = self._read(photo, overrides or Overrides(), timings)
+            outcome = _timed(timings, "gate", lambda: gated(photo, outcome, self.coarse))
         return replace(outcome, timings_ms=timings)
 
     def _read(self, photo: Photo, overrides: Overrides, timings: dict[str, float]) -> Reading | Unreadable:

@@ -122,4 +122,4 @@ def _slope(power: tuple[int, int], x: F64, y: F64, axis: int) -> F64:
 
 def wrapped(a: F64) -> F64:
     """An angle, or a difference of two, in -pi to pi."""
-    return np.asarray((a + np.pi) % (2 * np.pi) - np.pi, dtype=np.float64)
+    return np.asarray(a - 2 * np.pi * np.rint(a / (2 * np.pi)), dtype=np.float64)

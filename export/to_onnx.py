@@ -46,6 +46,7 @@ from ecg.marks import (
 from ecg.metrics import auroc
 from ecg.readings import Readings, load_readings
 from ecg.signal_input import signal_input
+from edge_runtime.decoder_windows import MOST_TILES, tiles_columns
 from export.jobs import Feed, JobSource, NetJob
 
 TRAINING_DATA: Final = (
@@ -122,11 +123,10 @@ def strip_job(source: JobSource) -> NetJob:
     return NetJob(
         "decoder", load_net("strip", _checkpoint(source, "strip")),
         _noise((2, len(STRIP_CHANNELS), STRIP_ROWS, STRIP_COLUMNS)),
-        (TensorSpec("rgb", ("batch", len(STRIP_CHANNELS), STRIP_ROWS, STRIP_COLUMNS), "NCHW",
-                    channels=STRIP_CHANNELS),),
-        (_out("height", ("batch", STRIP_ROWS // 2, STRIP_COLUMNS), "NHW"),
-         _out("presence", ("batch", STRIP_COLUMNS), "NW")),
-        sizes={"batch": (1, 6, 64)},
+        (TensorSpec("rgb", ("batch", len(STRIP_CHANNELS), STRIP_ROWS, "columns"), "NCHW", channels=STRIP_CHANNELS),),
+        (_out("height", ("batch", STRIP_ROWS // 2, "columns"), "NHW"), _out("presence", ("batch", "columns"), "NW")),
+        sizes={"batch": (1, 1, 8), "columns": (tiles_columns(1), tiles_columns(MOST_TILES), tiles_columns(MOST_TILES))},
+        multiple={"columns": COARSEST_STRIDE},
         calibration=_samples("strip", source), figures=_figures("strip", source, 6),
         limits=(Limit("db_mean", 0.2), Limit("presence_wrong", 0.005, False)),
     )  # fmt: skip

@@ -48,7 +48,7 @@ def open_engine(
     if name == "openvino":
         from edge_runtime.engines.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(bundle, net, threads=threads, kinds=kinds)
+        return OpenVinoEngine(bundle, net, threads=threads, kinds=kinds, side_by_side=side_by_side)
     from edge_runtime.engines.trt import TrtEngine
 
     return TrtEngine(bundle, net, threads=threads, kinds=kinds)

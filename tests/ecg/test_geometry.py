@@ -1,7 +1,20 @@
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 
-from ecg.geometry import StripWindow, View, bent_mm, grid_xy, photo_xy, strip_xy, view_around
+from ecg.geometry import (
+    StripWindow,
+    View,
+    bent_mm,
+    grid_xy,
+    photo_xy,
+    render_view,
+    shrunken,
+    strip_xy,
+    view_around,
+)
 from ecg.page import Sheet
 
 
@@ -50,6 +63,21 @@ def test_view_goes_there_and_back():
 def test_view_rotates_clockwise_on_screen():
     view = View(10.0, 20.0, 2.0, np.pi / 2, 5, 5)
     assert np.allclose(view.to_photo(np.array([1.0, 0.0])), [10.0, 22.0])
+
+
+@pytest.mark.parametrize("px_per_mm", [3.0, 7.0, 12.6, 16.4])
+def test_a_view_of_a_part_shows_what_a_view_of_all_shows(px_per_mm):
+    """Only the part that a view lies on is shrunk, in the blocks of px that the whole photo is shrunk in."""
+    rng = np.random.default_rng(1)
+    rgb = cv2.GaussianBlur(rng.integers(0, 255, (600, 900, 3), dtype=np.uint8), (0, 0), 3)
+    view = view_around(np.array([[250.0, 211.0], [530.0, 380.0]]), px_per_mm, 0.2, 0.0)
+    small, shrink = shrunken(rgb, view.scale)
+    m = view.matrix() * shrink
+    m[:, 2] += 0.5 * shrink - 0.5
+    whole = cv2.warpAffine(small, m, (view.width, view.height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    off = np.abs(render_view(rgb, view).astype(int) - whole)
+    assert off.max() <= (1 if shrink == 1 / round(1 / shrink) else 8)
+    assert not render_view(rgb, replace(view, origin_x_px=5000.0)).any()
 
 
 def test_strip_rows_and_heights_are_inverse():

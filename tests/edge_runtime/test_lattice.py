@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ecg.geometry import View
-from edge_runtime.lattice import field_to_sheet, unwrap_grid
+from edge_runtime.lattice import _cosines, field_to_sheet, unwrap_grid
 
 H, W = 160, 240
 
@@ -59,6 +59,11 @@ def test_nodes_lie_where_the_grid_lines_cross(seed):
     off = np.abs(there - 5 * np.round(there / 5))
     assert np.median(off) < 0.08
     assert np.allclose(sheet.node_px[known], view.to_photo(at * 4 + 1.5), atol=1e-2)
+
+
+def test_cosines_transform_as_opencv_does():
+    x = np.random.default_rng(0).normal(size=(88, 160)).astype(np.float32)
+    assert np.allclose(_cosines(88) @ x @ _cosines(160).T, cv2.dct(x), atol=1e-5)
 
 
 def test_no_grid_is_none():

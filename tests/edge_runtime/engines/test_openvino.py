@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from ecg.bundle import DataSource, ModelBundle, TensorSpec, net_spec, write_bund
 from ecg.errors import BundleError, EcgscanError
 from edge_runtime.engines import open_engine
 from edge_runtime.engines import openvino as engine_module
-from edge_runtime.engines.base import extra_module
+from edge_runtime.engines.base import calls_at_once, extra_module
 
 onnx = pytest.importorskip("onnx", reason="onnx builds the test's net")
 
@@ -46,6 +47,17 @@ def test_same_results_as_onnxruntime(bundle: ModelBundle) -> None:
     other(x // 2)
     assert np.array_equal(got, kept)  # results are the caller's own
     other.close()
+
+
+def test_calls_side_by_side(bundle: ModelBundle) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    net = open_engine(bundle, "net", "openvino", threads=2, side_by_side=True)
+    assert calls_at_once(net) == 2
+    given = [np.full((1, 3, 8, 8), k, np.float32) for k in range(40)]
+    with ThreadPoolExecutor(2) as pool:
+        at_once = [out["maps"] for out in pool.map(net, given)]
+    assert all(np.array_equal(got, net(x)["maps"]) for got, x in zip(at_once, given, strict=True))
+    net.close()
 
 
 def test_a_file_that_is_no_net(bundle: ModelBundle) -> None:
