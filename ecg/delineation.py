@@ -366,4 +366,8 @@ def _searched(flat: F64, like: F64, median: F64, marks: F64, fs_hz: float) -> F6
 
 def _box(x: F64, length: int) -> F64:
     """Sums of ``length`` samples of each row; what is unknown makes a sum unknown."""
-    return np.stack([np.convolve(row, np.ones(length), "valid") for row in x])
+    known = np.isfinite(x)
+    total, count = (np.cumsum(v, axis=1) for v in (np.where(known, x, 0.0), known))
+    total, count = (np.pad(v, ((0, 0), (1, 0))) for v in (total, count))
+    whole = count[:, length:] - count[:, :-length] == length
+    return np.asarray(np.where(whole, total[:, length:] - total[:, :-length], np.nan), dtype=np.float64)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ecg.page import F32, U8, GateFinding, Photo
+from edge_runtime.coarse import thumbnail
 from edge_runtime.engines.base import Engine
 from edge_runtime.gate import gate_frame
 from edge_runtime.gate_measures import Area, PhotoMeasures, coarse_area, measure
@@ -36,9 +37,9 @@ class Glance:
 
 def glance(photo: Photo, coarse: Engine, before: Glance | None = None) -> Glance:
     """Look at a frame; ``before`` is the look at the frame before it, for motion."""
-    area, thumbnail = coarse_area(photo, coarse)
-    measures = measure(photo, area, thumbnail)
-    small = _small(thumbnail, photo.rgb.shape, area.factor)
+    area = coarse_area(photo, coarse)
+    measures = measure(photo, area)
+    small = _small(thumbnail(photo)[0], photo.rgb.shape, area.factor)
     motion = _motion(before.small, small) if before is not None and before.small.shape == small.shape else 0.0
     return Glance(area, measures, gate_frame(measures, motion), small)
 
@@ -88,10 +89,10 @@ class Chooser:
         self._taken = None
 
 
-def _small(thumbnail: U8, shape: tuple[int, ...], factor: float) -> F32:
+def _small(letterboxed: U8, shape: tuple[int, ...], factor: float) -> F32:
     """The frame in grey, about ``MOTION_PX`` wide, without the letterbox's bars."""
     h, w = (max(1, round(n * factor)) for n in shape[:2])
-    grey = cv2.cvtColor(thumbnail[:h, :w], cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor(letterboxed[:h, :w], cv2.COLOR_RGB2GRAY)
     size = (MOTION_PX, max(16, round(MOTION_PX * h / w)))
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,14 @@ from edge_runtime.engines.base import Engine
 LONG_STRIP: Final = 8.0  # length by height from which a picture is folded: less shows the net a page it knows,
 FOLDED: Final = 3.0  # and about what is left of it then
 
+_thumbnails: WeakKeyDictionary[Photo, tuple[U8, float]] = WeakKeyDictionary()
+
 
 @dataclass(frozen=True, eq=False)
 class CoarseLook:
-    """The thumbnail, its px per photo px, the net's maps (7, 32, 32) as COARSE_CHANNELS, the probability of an ECG in
+    """The thumbnail's px per photo px, the net's maps (7, 32, 32) as COARSE_CHANNELS, the probability of an ECG in
     each cell (32, 32), and the photo's: the sixth largest of these."""
 
-    thumbnail: U8
     factor: float
     maps: F32
     ecg: F32
@@ -85,12 +87,19 @@ def sigmoid(x: F32) -> F32:
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -30, 30))), dtype=np.float32)
 
 
+def thumbnail(photo: Photo) -> tuple[U8, float]:
+    """The letterboxed photo and thumbnail px per photo px, made once for all that look at it."""
+    if photo not in _thumbnails:
+        _thumbnails[photo] = letterbox(photo.rgb)
+    return _thumbnails[photo]
+
+
 def look(photo: Photo, coarse: Engine) -> CoarseLook:
     """Run the coarse finder on a photo."""
-    thumbnail, factor = letterbox(photo.rgb)
-    maps = coarse(planes(thumbnail))["maps"][0]
+    small, factor = thumbnail(photo)
+    maps = coarse(planes(small))["maps"][0]
     ecg = sigmoid(maps[1])
-    return CoarseLook(thumbnail, factor, maps, ecg, float(np.sort(ecg.ravel())[-6]))
+    return CoarseLook(factor, maps, ecg, float(np.sort(ecg.ravel())[-6]))
 
 
 def area_pose(seen: CoarseLook, weight: F32) -> AreaPose:

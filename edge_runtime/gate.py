@@ -123,8 +123,7 @@ def gate_reading(reading: Reading) -> tuple[GateFinding, ...]:
 def gated(photo: Photo, outcome: Reading | Unreadable, coarse: Engine) -> Reading | Unreadable:
     """The outcome with all that the gate says of it; unreadable where it refuses."""
     if isinstance(outcome, Unreadable):
-        area, thumbnail = coarse_area(photo, coarse)
-        return replace(outcome, gate=gate_photo(measure(photo, area, thumbnail)))
+        return replace(outcome, gate=gate_photo(measure(photo, coarse_area(photo, coarse))))
     q = outcome.quality
     area = page_area(photo, outcome.sheet, outcome.layout, q["px_per_mm"], q["ecg_probability"])
     findings = gate_reading(outcome) + gate_photo(measure(photo, area))

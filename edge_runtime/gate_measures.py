@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ecg.geometry import letterbox, photo_xy
+from ecg.geometry import photo_xy
 from ecg.marks import COARSE_PX, COARSE_STRIDE
 from ecg.page import F32, U8, PageLayout, Photo, Sheet
-from edge_runtime.coarse import area_pose, look
+from edge_runtime.coarse import area_pose, look, thumbnail
 from edge_runtime.engines.base import Engine
 
 F64 = NDArray[np.float64]
@@ -71,15 +71,14 @@ class PhotoMeasures:
     turn_gain: float
 
 
-def coarse_area(photo: Photo, coarse: Engine) -> tuple[Area, U8]:
-    """One run of the coarse finder: where the ECG seems to be, however unlikely, and the thumbnail it saw."""
+def coarse_area(photo: Photo, coarse: Engine) -> Area:
+    """One run of the coarse finder: where the ECG seems to be, however unlikely."""
     seen = look(photo, coarse)
     inside = _cells_inside(photo.rgb, seen.factor)
     cells = np.asarray((seen.ecg > 0.5 * seen.best) & inside)
     lies = area_pose(seen, np.where(cells, seen.ecg, np.float32(0)))
     scale = np.where(cells, seen.maps[4] - lies.log2_scale, np.nan).astype(np.float32)
-    area = Area(cells, seen.factor, lies.px_per_mm, lies.angle_rad, seen.best, scale, _touching(cells, inside))
-    return area, seen.thumbnail
+    return Area(cells, seen.factor, lies.px_per_mm, lies.angle_rad, seen.best, scale, _touching(cells, inside))
 
 
 def page_area(photo: Photo, sheet: Sheet, layout: PageLayout, px_per_mm: float, ecg_probability: float) -> Area:
@@ -102,9 +101,9 @@ def page_area(photo: Photo, sheet: Sheet, layout: PageLayout, px_per_mm: float, 
                 _off_photo(px, photo.rgb.shape))  # fmt: skip
 
 
-def measure(photo: Photo, area: Area, thumbnail: U8 | None = None) -> PhotoMeasures:
-    """All measures of a photo, given where the ECG lies; ``thumbnail`` if the letterboxed one is there already."""
-    small = letterbox(photo.rgb)[0] if thumbnail is None else thumbnail
+def measure(photo: Photo, area: Area) -> PhotoMeasures:
+    """All measures of a photo, given where the ECG lies."""
+    small, _ = thumbnail(photo)
     mask = cv2.resize(area.cells.astype(np.uint8), (COARSE_PX, COARSE_PX), interpolation=cv2.INTER_NEAREST) > 0
     paper, clipped, glare, side = _light(small, mask)
     blur, contrast = _sharpness(photo.rgb, area)

@@ -28,6 +28,7 @@ MAX_ITERATIONS, TOLERANCE = 30, 3e-3
 MAX_PAGE_MM = 700.0  # no page is larger
 NARROW_MM, WIDE_MM, NOISE_MM = 2.5, 9.0, 0.12
 CUBIC = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2), (3, 0), (2, 1), (1, 2), (0, 3))  # powers of x and y
+SETTLED_CELLS = 1e-6
 SURE = 0.35  # amplitude from which a cell's phase counts as seen
 
 
@@ -235,18 +236,20 @@ def _invert(mm: F32, wanted: F64) -> F64:
     p = np.concatenate([flat, np.ones((len(flat), 1))], axis=1) @ affine
     jac = np.linalg.inv(affine[:2].T)  # d(mm) / d(cell)
     gy, gx = np.gradient(cv2.GaussianBlur(mm, (0, 0), 1.0), axis=(0, 1))
+    moving = np.arange(len(p))
     for k in range(14):
-        value = bilinear(mm, p)
+        here = p[moving]
         if k < 4:
-            jxx, jxy, jyx, jyy = (np.full(len(p), jac[i, j]) for i in (0, 1) for j in (0, 1))
+            jxx, jxy, jyx, jyy = (np.full(len(here), jac[i, j]) for i in (0, 1) for j in (0, 1))
         else:
-            dx, dy = bilinear(gx, p), bilinear(gy, p)
+            dx, dy = bilinear(gx, here), bilinear(gy, here)
             jxx, jxy, jyx, jyy = dx[:, 0], dy[:, 0], dx[:, 1], dy[:, 1]
         det = jxx * jyy - jxy * jyx
         det = np.where(np.abs(det) < 0.2, 0.2, det)
-        d = flat - value
+        d = flat[moving] - bilinear(mm, here)
         step = np.stack([(d[:, 0] * jyy - d[:, 1] * jxy) / det, (d[:, 1] * jxx - d[:, 0] * jyx) / det], axis=-1)
-        p = p + np.clip(step, -6, 6)
+        p[moving] = here + np.clip(step, -6, 6)
+        moving = moving[np.abs(step).max(axis=1) > SETTLED_CELLS]
     bad = np.linalg.norm(flat - bilinear(mm, p), axis=1) > 0.3
     p[bad] = np.nan
     return np.asarray(p.reshape(wanted.shape))

@@ -15,6 +15,7 @@ import secrets
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -195,8 +196,11 @@ def write_result(
         return (sidecar,)
     from edge_runtime.overlay import draw_overlay
 
-    write_atomic(csv, csv_text(result.signal).encode())
-    write_atomic(png, png_bytes(draw_overlay(photo, result, keep_header)))
+    picture = draw_overlay(photo, result, keep_header)
+    with ThreadPoolExecutor(1) as pool:  # the picture is packed while the numbers are written
+        packed = pool.submit(png_bytes, picture)
+        write_atomic(csv, csv_text(result.signal).encode())
+        write_atomic(png, packed.result())
     write_atomic(sidecar, text.encode())  # last: where it stands, the others do
     return csv, sidecar, png
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +19,7 @@ from ecg.page import BundleInfo, Decided, EcgSignal, Mark, Overrides, PageLayout
 from edge_runtime.consistency import reconciled
 from edge_runtime.decoder import RowTrace, decode_rows, open_decoder
 from edge_runtime.engines import open_engine
-from edge_runtime.engines.base import Engine
+from edge_runtime.engines.base import Engine, calls_at_once
 from edge_runtime.finder import SURELY_READ, Found, find, texts_beyond
 from edge_runtime.findings import FindingsHead, open_findings
 from edge_runtime.gate import gated
@@ -35,6 +36,7 @@ from edge_runtime.start_reader import with_read_starts
 from edge_runtime.tempo import other_speed
 
 T = TypeVar("T")
+Texts = Callable[[], tuple[Mark, ...]]
 SHIPPED = Path(__file__).parent / "models"
 MARK_READER, START_READER = "mark_reader", "start_reader"
 MIN_COVERAGE = 0.35  # of the printed samples; below, the trace was not followed
@@ -54,6 +56,7 @@ class Reader:
         self.coarse, self._fine, self._decoder, self._names, self._starts = coarse, fine, decoder, names, starts
         self._findings = findings
         self._pools = ThreadpoolController()
+        self._beside = ThreadPoolExecutor(1) if calls_at_once(decoder) > 1 else None
         self.keep_embedding = False
 
     @classmethod
@@ -82,21 +85,35 @@ class Reader:
         found = _timed(timings, "finder", lambda: find(photo, self.coarse, self._fine, self._names))
         if isinstance(found, Unreadable):
             return found
+        texts = self._texts(photo, found)
         sheet = _timed(timings, "lattice", lambda: refined(photo, found.sheet))
-        reading = self._traced(photo, found, sheet, overrides, timings)
+        reading = self._traced(photo, found, sheet, texts, overrides, timings)
         if isinstance(reading, Unreadable):
             return reading
-        reading = self._at_the_hearts_speed(photo, found, reading, overrides, timings)
+        reading = self._at_the_hearts_speed(photo, found, reading, texts, overrides, timings)
         head = self._findings
         if head is None:
             return reading
         told = _timed(timings, "findings", lambda: head(reading.signal, reading.quality))
         return replace(reading, findings=told.findings, embedding=told.embedding if self.keep_embedding else None)
 
+    def _texts(self, photo: Photo, found: Found) -> Texts:
+        """Texts far from the traces, when they are asked for; where the view shows no paper speed they will be, and a
+        core that is free begins to look for them."""
+        names = self._names
+        if names is None:
+            return tuple
+
+        def look() -> tuple[Mark, ...]:
+            return texts_beyond(photo, found, self._fine, names)
+
+        told = any(m.kind.startswith("speed:") and m.score > SURELY_READ for m in found.marks)
+        return look if told or self._beside is None else self._beside.submit(look).result
+
     def _traced(
-        self, photo: Photo, found: Found, sheet: Sheet, overrides: Overrides, timings: dict[str, float]
+        self, photo: Photo, found: Found, sheet: Sheet, texts: Texts, overrides: Overrides, timings: dict[str, float]
     ) -> Reading | Unreadable:
-        matched = _timed(timings, "layout", lambda: self._layout(photo, found, sheet, overrides))
+        matched = _timed(timings, "layout", lambda: self._layout(photo, found, sheet, texts, overrides))
         if isinstance(matched, Unreadable):
             return matched
         placed = relabelled(_turned(matched, found), overrides.lead_names)
@@ -115,27 +132,30 @@ class Reader:
         figures = _timed(timings, "measurements", lambda: measure(signal, step_s))
         return Reading(sheet, layout, signal, quality, measurements=figures)
 
-    def _layout(self, photo: Photo, found: Found, sheet: Sheet, overrides: Overrides) -> PageLayout | Unreadable:
+    def _layout(
+        self, photo: Photo, found: Found, sheet: Sheet, texts: Texts, overrides: Overrides
+    ) -> PageLayout | Unreadable:
         """The layout; where speed or gain stay open, texts far from the traces are looked for too."""
         marks = looked_at(photo, sheet, found.marks)
         layout = find_layout(marks, found.trace_map, overrides)
-        if isinstance(layout, Unreadable) or self._names is None or not _open_scale(layout):
+        if isinstance(layout, Unreadable) or not _open_scale(layout):
             return layout
-        more = texts_beyond(photo, found, self._fine, self._names)
+        more = texts()
         if not more or _confirm(more, layout):
             return layout
         return find_layout((*marks, *more), found.trace_map, overrides)
 
     def _at_the_hearts_speed(
-        self, photo: Photo, found: Found, reading: Reading, overrides: Overrides, timings: dict[str, float]
-    ) -> Reading:
+        self, photo: Photo, found: Found, reading: Reading, texts: Texts, overrides: Overrides,
+        timings: dict[str, float],
+    ) -> Reading:  # fmt: skip
         """The reading, or one at the other paper speed where the heart speaks for that louder than the page did."""
         tempo = other_speed(reading.signal, reading.layout, reading.measurements)
         if tempo is None:
             return reading
         speed, decided = tempo
         said = replace(overrides, paper_speed_mm_per_s=speed)
-        again = self._traced(photo, found, reading.sheet, said, timings)
+        again = self._traced(photo, found, reading.sheet, texts, said, timings)
         if isinstance(again, Unreadable):
             return reading
         return replace(again, layout=replace(again.layout, decided={**again.layout.decided, "paper_speed": decided}))

@@ -9,6 +9,7 @@ vertical lines, in height from the horizontal ones.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 import cv2
@@ -28,6 +29,7 @@ ACROSS_MM: Final = np.arange(-round(WINDOW_MM * PX_PER_MM), round(WINDOW_MM * PX
 MAX_SHIFT_MM: Final = 0.3
 MIN_CONTRAST: Final = 4.0  # grey levels
 MAX_WEIGHT: Final = 20.0  # more contrast than that doesn't make a place surer
+SPARSE: Final = 4  # nodes between those that tell how large the photo shows the paper
 MIN_LINES: Final = 30  # stretches to learn from what a line looks like here
 
 
@@ -36,11 +38,14 @@ def refined(photo: Photo, sheet: Sheet) -> Sheet:
     ny, nx = sheet.node_px.shape[:2]
     if sheet.step_mm != LATTICE_MM or min(ny, nx) < 4:
         return sheet
+    places = partial(_places, sheet)
+    small, shrink = shrunken(photo.rgb, min(local_scale(places(axis, every=SPARSE)) for axis in (0, 1)))
+
+    def lines(axis: int) -> tuple[F64, F64]:
+        return _matched(_profiles(sample_shrunken(small, shrink, places(axis)), (ny, nx), axis))
+
     with ThreadPoolExecutor(2) as pool:  # vertical and horizontal lines: a core each
-        maps = list(pool.map(lambda axis: _places(sheet, axis), (0, 1)))
-        small, shrink = shrunken(photo.rgb, min(local_scale(m) for m in maps))
-        patches = (sample_shrunken(small, shrink, m) for m in maps)
-        seen = list(pool.map(lambda rgb, axis: _matched(_profiles(rgb, (ny, nx), axis)), patches, (0, 1)))
+        seen = list(pool.map(lines, (0, 1)))
     shift, contrast = (np.stack(s) for s in zip(*seen, strict=True))
     height, width = photo.rgb.shape[:2]
     nodes = np.asarray(sheet.node_px, dtype=np.float64)
@@ -49,12 +54,13 @@ def refined(photo: Photo, sheet: Sheet) -> Sheet:
     return Sheet(moved, sheet.x0_mm, sheet.y0_mm, sheet.residual_mm, sheet.step_mm)
 
 
-def _places(sheet: Sheet, axis: int) -> F32:
-    """Photo px (rows, columns, 2) around each node's stretch of vertical (axis 0) or horizontal line."""
+def _places(sheet: Sheet, axis: int, every: int = 1) -> F32:
+    """Photo px (rows, columns, 2) around each node's stretch of vertical (axis 0) or horizontal line, or around the
+    stretches of ``every`` so many nodes' rows and columns."""
     along = ((np.arange(ROWS[axis]) + 0.5) / ROWS[axis] - 0.5) * LATTICE_MM
     ny, nx = sheet.node_px.shape[:2]
-    x = sheet.x0_mm + np.arange(nx)[:, None] * LATTICE_MM + (along if axis else ACROSS_MM)
-    y = sheet.y0_mm + np.arange(ny)[:, None] * LATTICE_MM + (ACROSS_MM if axis else along)
+    x = sheet.x0_mm + np.arange(0, nx, every)[:, None] * LATTICE_MM + (along if axis else ACROSS_MM)
+    y = sheet.y0_mm + np.arange(0, ny, every)[:, None] * LATTICE_MM + (ACROSS_MM if axis else along)
     return grid_xy(sheet, x.ravel(), y.ravel())
 
 

@@ -106,13 +106,12 @@ def test_scans_with_white_paper_are_not_too_bright() -> None:
 # ----------------------------------------------------------------------------------------------------------- measures
 
 
-def middle_area(rgb: np.ndarray) -> tuple[Area, np.ndarray]:
+def middle_area(rgb: np.ndarray) -> Area:
     return coarse_area(Photo(rgb), fake_coarse(shape=rgb.shape[:2]))
 
 
 def test_coarse_area_tells_size_and_angle() -> None:
-    area, thumbnail = middle_area(grid_photo())
-    assert thumbnail.shape == (512, 512, 3)
+    area = middle_area(grid_photo())
     assert area.px_per_mm == pytest.approx(PX, rel=0.01)
     assert area.angle_rad == pytest.approx(0.0)
     assert area.ecg_probability == pytest.approx(0.98, abs=0.01)
@@ -121,7 +120,7 @@ def test_coarse_area_tells_size_and_angle() -> None:
 
 def test_blur_grows_with_the_lens_out_of_focus() -> None:
     rgb = grid_photo()
-    area, _ = middle_area(rgb)
+    area = middle_area(rgb)
     blurs = [measure(Photo(cv2.GaussianBlur(rgb, (0, 0), s) if s else rgb), area).blur_mm for s in (0.0, 2.0, 4.0, 7.0)]
     assert blurs == sorted(blurs)
     assert blurs[0] < 0.35
@@ -131,14 +130,14 @@ def test_blur_grows_with_the_lens_out_of_focus() -> None:
 def test_lines_of_one_direction_have_a_blur_too() -> None:
     rgb = np.full((1000, 1700, 3), 200, np.uint8)
     rgb[::12] = 60
-    area, _ = middle_area(rgb)
+    area = middle_area(rgb)
     assert np.isfinite(measure(Photo(rgb), area).blur_mm)
     assert np.isnan(measure(Photo(np.full_like(rgb, 200)), area).blur_mm)
 
 
 def test_glare_is_found_with_its_side() -> None:
     rgb = grid_photo()
-    area, _ = middle_area(rgb)
+    area = middle_area(rgb)
     assert measure(Photo(rgb), area).glare_share == 0.0
     cv2.circle(rgb, (1350, 500), 120, (255, 255, 255), -1)
     m = measure(Photo(rgb), area)
@@ -148,7 +147,7 @@ def test_glare_is_found_with_its_side() -> None:
 
 def test_light_and_contrast_are_measured_on_the_page() -> None:
     rgb = grid_photo()
-    area, _ = middle_area(rgb)
+    area = middle_area(rgb)
     assert measure(Photo(rgb), area).paper_level == pytest.approx(200, abs=12)
     dark = measure(Photo((rgb * 0.15).astype(np.uint8)), area)
     assert dark.paper_level < 50
