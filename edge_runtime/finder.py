@@ -17,6 +17,7 @@ from ecg.marks import COARSE_STRIDE, END_KINDS, FINE_STRIDE, MARK_KINDS, PULSE_R
 from ecg.page import F32, Mark, Photo, Sheet, TraceMap, Unreadable
 from edge_runtime.coarse import Folded, area_pose, folded, look, planes, sigmoid
 from edge_runtime.engines.base import Engine
+from edge_runtime.fine_lines import box_share, fine_field
 from edge_runtime.lattice import RAD_PER_MM, SURE, Field, bilinear, field_to_sheet, mean_gradient, unwrap_grid
 from edge_runtime.mark_reader import Places, legible, read_marks, read_places, surest_apart
 
@@ -35,6 +36,8 @@ FIELD_OFF = (0.1, np.radians(7))  # and worth another look at the whole view
 SURE_NAMES = 6.5  # lead names seen that no page upside down shows
 ROWS_SURE = 0.8  # coherence of the rows' direction from which they don't run across
 TOLD = 1.0  # names, texts and pulses, by score, that stand in for a grid
+UNLIKE_MM = 0.12  # what the net leaves of its phases where it can't tell a box's lines apart, and seldom elsewhere
+EVEN_MM, GUESSED = 0.15, 0.45  # of 1 mm lines: no better than noise; share of one line of five that is no guess
 OTHER_SIZES = (0.6, 1.65, 2.3)
 TEXT_APART_MM = 5.0
 VIEW_MARGIN_MM = 10.0
@@ -135,7 +138,7 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     pose = _straightened(photo, pose, fine)
     maps, pose, places = _best_size(photo, *_best_way_up(photo, pose, fine, names), fine, names)
     sized = maps
-    field = unwrap_grid(maps.grid, maps.paper)
+    field = _field(photo, maps)
     if field is not None:
         pose, maps, field = _second_look(photo, pose, maps, field, fine)
     seen = _grid_seen(maps)
@@ -157,13 +160,24 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     return Found(sheet, marks, _trace_map(maps, sheet, cells), pose, seen)
 
 
+def _field(photo: Photo, maps: Maps) -> Field | None:
+    """Page millimetres of a view; where the net can't tell a box's lines apart, from the 1 mm lines themselves."""
+    field = unwrap_grid(maps.grid, maps.paper)
+    if field is None or field.residual_mm < UNLIKE_MM:
+        return field
+    even = fine_field(render_view(photo.rgb, maps.view), maps.paper)
+    if even is None or even.residual_mm > EVEN_MM or box_share(maps.grid, even) > GUESSED:
+        return field
+    return even
+
+
 def _second_look(photo: Photo, pose: Pose, maps: Maps, field: Field, fine: Engine) -> tuple[Pose, Maps, Field]:
     """The page as its own grid says it lies; as it was first seen where that is good, or shows no grid."""
     better = _corrected(pose, field)
     if better is None:
         return pose, maps, field
     again = fine_maps(photo, better.view, fine)
-    closer = unwrap_grid(again.grid, again.paper)
+    closer = _field(photo, again)
     return (pose, maps, field) if closer is None else (better, again, closer)
 
 

@@ -49,14 +49,14 @@ def unwrap_grid(grid: F32, paper: F32) -> Field | None:
         return None
     # Time and height know nothing of each other: a core each.
     with ThreadPoolExecutor(2) as pool:
-        axes = list(pool.map(lambda k: _unwrap((grid[k] + 1j * grid[k + 1]).astype(np.complex64), certainty), (0, 2)))
+        axes = list(pool.map(lambda k: unwrapped((grid[k] + 1j * grid[k + 1]).astype(np.complex64), certainty), (0, 2)))
     mm = np.stack([phase / RAD_PER_MM for phase, _ in axes], axis=-1)
     sure = certainty > SURE
     residual_mm = float(np.median(np.hypot(*(residual / RAD_PER_MM for _, residual in axes))[sure]))
     return Field(mm.astype(np.float32), certainty.astype(np.float32), residual_mm)
 
 
-def _unwrap(z: NDArray[np.complex64], certainty: F32) -> tuple[F64, F64]:
+def unwrapped(z: NDArray[np.complex64], certainty: F32) -> tuple[F64, F64]:
     """Unwrapped phase (h, w) rad and how far the measured phase lies off it (h, w) rad."""
     h, w = z.shape
     weight = certainty.astype(np.float64) ** 2
