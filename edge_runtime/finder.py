@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ecg.geometry import VIEW_PX_PER_MM, View, render_view, view_around
 from ecg.marks import COARSE_STRIDE, END_KINDS, FINE_STRIDE, MARK_KINDS, PULSE_REF_MM, TEXT_KINDS
-from ecg.page import F32, Mark, Photo, Sheet, TraceMap, Unreadable
+from ecg.page import F32, LATTICE_MM, Mark, Photo, Sheet, TraceMap, Unreadable
 from edge_runtime.coarse import Folded, area_pose, folded, look, planes, sigmoid
 from edge_runtime.engines.base import Engine
 from edge_runtime.fine_lines import box_share, fine_field
@@ -37,7 +37,8 @@ SURE_NAMES = 6.5  # lead names seen that no page upside down shows
 ROWS_SURE = 0.8  # coherence of the rows' direction from which they don't run across
 TOLD = 1.0  # names, texts and pulses, by score, that stand in for a grid
 UNLIKE_MM = 0.12  # what the net leaves of its phases where it can't tell a box's lines apart, and seldom elsewhere
-EVEN_MM, GUESSED = 0.15, 0.45  # of 1 mm lines: no better than noise; share of one line of five that is no guess
+EVEN_MM = 0.055  # what 1 mm lines may leave of theirs: on crumpled paper that leaves more whole millimetres are lost
+GUESSED = 0.58  # share of cells that take one line of five for heavier: more is no guess
 OTHER_SIZES = (0.6, 1.65, 2.3)
 TEXT_APART_MM = 5.0
 VIEW_MARGIN_MM = 10.0
@@ -141,6 +142,8 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     field = _field(photo, maps)
     if field is not None:
         pose, maps, field = _second_look(photo, pose, maps, field, fine)
+        if field.lines_mm < LATTICE_MM and field.residual_mm > EVEN_MM:  # good enough for the second look, no further
+            field = unwrap_grid(maps.grid, maps.paper)
     seen = _grid_seen(maps)
     if field is None:
         field = _plain_field(maps)
@@ -163,12 +166,13 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
 def _field(photo: Photo, maps: Maps) -> Field | None:
     """Page millimetres of a view; where the net can't tell a box's lines apart, from the 1 mm lines themselves."""
     field = unwrap_grid(maps.grid, maps.paper)
-    if field is None or field.residual_mm < UNLIKE_MM:
-        return field
-    even = fine_field(render_view(photo.rgb, maps.view), maps.paper)
-    if even is None or even.residual_mm > EVEN_MM or box_share(maps.grid, even) > GUESSED:
-        return field
-    return even
+    return field if field is None or field.residual_mm < UNLIKE_MM else _even_field(photo, maps) or field
+
+
+def _even_field(photo: Photo, maps: Maps) -> Field | None:
+    """Page millimetres from lines that are all alike; None where there are none, or some are heavier after all."""
+    even = fine_field(render_view(photo.rgb, maps.view), maps.paper, maps.trace)
+    return even if even is not None and box_share(maps.grid, even) < GUESSED else None
 
 
 def _second_look(photo: Photo, pose: Pose, maps: Maps, field: Field, fine: Engine) -> tuple[Pose, Maps, Field]:
@@ -272,7 +276,7 @@ def _best_size(
     photo: Photo, maps: Maps, pose: Pose, places: Places | None, fine: Engine, names: Engine | None
 ) -> tuple[Maps, Pose, Places | None]:
     """Where no grid shows the thumbnail may have misjudged the size: of several the one that shows most."""
-    if _grid_seen(maps) > GRID_SHOWS:
+    if _grid_seen(maps) > GRID_SHOWS or _even_field(photo, maps) is not None:
         return maps, pose, places
     candidates = [(maps, pose, places)]
     for factor in OTHER_SIZES:

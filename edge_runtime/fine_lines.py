@@ -1,5 +1,5 @@
-"""The lattice from 1 mm lines, where none of them is heavier: there the fine finder can't tell how far a place lies past
-a heavy line.
+"""The lattice from 1 mm lines, where none of them is heavier: there the fine finder can't tell how far a place lies
+past a heavy line.
 
 The lines are a carrier of one cycle a millimetre along time and another across.  Demodulation gives their
 phases cell by cell (as of fringes: Takeda, Ina and Kobayashi, J. Opt. Soc. Am. 72, 156, 1982), about the frequency that
@@ -17,47 +17,63 @@ from numpy.typing import NDArray
 
 from ecg.geometry import VIEW_PX_PER_MM
 from ecg.marks import FINE_STRIDE
-from ecg.page import F32, U8
+from ecg.page import F32, LATTICE_MM, U8
 from edge_runtime.lattice import SURE, Field, unwrapped
 
 F64 = NDArray[np.float64]
+Wave = tuple[float, float]  # cycles a px along x and y
 LINES_A_BOX: Final = 5
 CYCLE: Final = 1 / VIEW_PX_PER_MM  # cycles a view px
-OFF: Final = 0.13  # share that the view's size may be off by: the lines' neighbours in 5 mm boxes are 0.2 away
-PEAK: Final = 12.0  # times the median around it: noise and traces reach 4 to 6
-BLUR_MM: Final = 1.2
+OFF: Final = 0.16  # share that size and turn of the view may be off by: harmonics of 5 mm boxes are 0.2 away
+PEAK: Final = 6.5  # times the median around it: noise and traces seldom reach so far, and fit nothing where they do
+# Neighbourhoods that phases are seen in, and what they may leave: .25 and .1 mm where there are no lines.
+BLURS_MM: Final = ((1.2, 0.15), (3.0, 0.045))
 PAPER_MM: Final = 5.0  # paper is brighter than most of what lies this near
-INK: Final = 92.0  # percentile of darkness that lines reach and traces go beyond
+TRACED: Final = 0.3  # probability of a trace
+INK: Final = 97.0  # percentile of darkness that lines reach and writing goes beyond
+HALF_SEEN: Final = 0.5  # share of bare paper around a place below which its lines count for less
 AMPLITUDE: Final = 90.0  # percentile that counts as seen for certain
 
 
-def fine_field(view_rgb: U8, paper: F32) -> Field | None:
-    """A view (4 h, 4 w, 3) and its paper probability (h, w) to page mm; None where no 1 mm lines are seen."""
-    dark = _darkness(view_rgb, cv2.resize(paper, (view_rgb.shape[1], view_rgb.shape[0])) > 0.5)
-    spectrum = np.fft.rfft2(dark * np.outer(np.hanning(dark.shape[0]), np.hanning(dark.shape[1])))
-    waves = [_wave(np.abs(spectrum), dark.shape, axis) for axis in (0, 1)]
-    fields, certainty = [], np.clip(paper, 0, 1)
-    phases = [_phase(dark, wave) for wave in waves]
+def fine_field(view_rgb: U8, paper: F32, trace: F32) -> Field | None:
+    """A view (4 h, 4 w, 3) and the probabilities of paper and of traces in its cells (h, w) to page mm; None where no
+    1 mm lines are seen."""
+    ink = cv2.dilate((trace > TRACED).astype(np.uint8), np.ones((3, 3), np.uint8))
+    size = view_rgb.shape[1], view_rgb.shape[0]
+    bare = cv2.resize(((paper > 0.5) & (ink == 0)).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    dark = _darkness(view_rgb, bare > 0)
+    waves = _waves(dark)
+    for blur_mm, most_mm in BLURS_MM:
+        field = _field([_phase(dark, bare, wave, blur_mm) for wave in waves], waves, paper)
+        if field is not None and field.residual_mm < most_mm:
+            return field
+    return None
+
+
+def _field(phases: list[NDArray[np.complex64]], waves: tuple[Wave, Wave], paper: F32) -> Field | None:
+    """The page mm of the lines' phases, each beside its wave."""
+    certainty = np.clip(paper, 0, 1)
     for z in phases:
         certainty = np.minimum(certainty, np.clip(np.abs(z) / max(np.percentile(np.abs(z), AMPLITUDE), 1e-6), 0, 1))
-    if (certainty > SURE).sum() < 400:
-        return None
-    h, w = paper.shape
-    x, y = (np.arange(n) * FINE_STRIDE + (FINE_STRIDE - 1) / 2 for n in (w, h))
-    for z, wave in zip(phases, waves, strict=True):
-        phase, off = unwrapped(z, certainty.astype(np.float32))
-        fields.append((phase / (2 * np.pi) + wave[0] * x + wave[1] * y[:, None], off / (2 * np.pi)))
     sure = certainty > SURE
-    residual_mm = float(np.median(np.hypot(*(off for _, off in fields))[sure]))
-    mm = np.stack([mm for mm, _ in fields], axis=-1)
-    return Field(mm.astype(np.float32), certainty.astype(np.float32), residual_mm)
+    if sure.sum() < 400:
+        return None
+    x, y = (np.arange(n) * FINE_STRIDE + (FINE_STRIDE - 1) / 2 for n in paper.shape[::-1])
+    mm, off = [], []
+    for z, wave in zip(phases, waves, strict=True):
+        phase, missed = unwrapped(z, certainty.astype(np.float32))
+        mm.append(phase / (2 * np.pi) + wave[0] * x + wave[1] * y[:, None])
+        off.append(missed / (2 * np.pi))
+    residual_mm = float(np.median(np.hypot(*off)[sure]))
+    page_mm = np.stack(mm, axis=-1).astype(np.float32)
+    return Field(page_mm, certainty.astype(np.float32), residual_mm, LATTICE_MM / LINES_A_BOX)
 
 
 def box_share(grid: F32, even: Field) -> float:
     """The share of cells (the larger of both axes') that find one and the same of five lines heavier than the others.
 
-    ``grid``: phases (4, h, w) as GRID_CHANNELS, of a box's five lines; ``even``: the lattice of all lines.  Near 1 where
-    lines are heavier, a fifth or little more where the phases are guesses.
+    ``grid``: phases (4, h, w) as GRID_CHANNELS, of a box's five lines; ``even``: the lattice of all lines.  Near 1
+    where lines are heavier, a fifth or little more where the phases are guesses.
     """
     seen = np.minimum(np.hypot(grid[0], grid[1]), np.hypot(grid[2], grid[3])).clip(0, 1) * even.certainty > SURE
     shares = []
@@ -70,37 +86,45 @@ def box_share(grid: F32, even: Field) -> float:
     return max(shares)
 
 
-def _darkness(rgb: U8, paper: NDArray[np.bool_]) -> F32:
-    """How much darker than the paper around it the view is, traces no more than lines, 0 off the paper; mean 0."""
+def _darkness(rgb: U8, bare: NDArray[np.bool_]) -> F32:
+    """How much darker than the paper around it a view is, writing no more than lines: mean 0, and 0 off bare paper."""
     grey = cv2.min(cv2.min(rgb[..., 0], rgb[..., 1]), rgb[..., 2]).astype(np.float32)
     near = round(PAPER_MM * VIEW_PX_PER_MM)
     bright = cv2.blur(cv2.dilate(grey, np.ones((5, 5), np.uint8)), (near, near))
     dark = np.clip(bright - grey, 0, None)
-    most = float(np.percentile(dark[paper], INK)) if paper.any() else 0.0
-    dark = np.minimum(dark, most)
-    mean = float(dark[paper].mean()) if paper.any() else 0.0
-    return np.where(paper, dark - mean, 0).astype(np.float32)
+    seen = dark[bare] if bare.any() else np.zeros(1, np.float32)
+    dark = np.minimum(dark, np.percentile(seen, INK))
+    return np.where(bare, dark - dark[bare].mean() if bare.any() else 0, 0).astype(np.float32)
 
 
-def _wave(spectrum: F64, shape: tuple[int, int], axis: int) -> tuple[float, float]:
-    """Cycles a px along x and y of the lines that cross the time axis (0) or run along it (1); ``CYCLE`` straight along
-    the axis where no peak stands out."""
+def _waves(dark: F32) -> tuple[Wave, Wave]:
+    """The waves of the lines that cross the time axis and of those that run along it: where their peaks stand out; at
+    right angles to the other where only that does; else ``CYCLE`` straight along the axes."""
+    spectrum = np.abs(np.fft.rfft2(dark * np.outer(np.hanning(dark.shape[0]), np.hanning(dark.shape[1]))))
+    upright, level = (_peak(spectrum, dark.shape, axis) for axis in (0, 1))
+    if upright is None:
+        upright = (CYCLE, 0.0) if level is None else (level[1], -level[0])
+    return upright, level or (-upright[1], upright[0])
+
+
+def _peak(spectrum: F64, shape: tuple[int, int], axis: int) -> Wave | None:
+    """The wave near ``CYCLE`` along an axis that stands out of the others there; None where none does."""
     fy, fx = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]
     along, beside = (fx, fy) if axis == 0 else (fy, fx)
     near = (np.abs(along / CYCLE - 1) < OFF) & (np.abs(beside) < OFF * CYCLE)
     at = np.unravel_index(int(np.argmax(np.where(near, spectrum, 0))), spectrum.shape)
     if spectrum[at] < PEAK * float(np.median(spectrum[near])):
-        return (CYCLE, 0.0) if axis == 0 else (0.0, CYCLE)
+        return None
     return float(fx[0, at[1]]), float(fy[at[0], 0])
 
 
-def _phase(dark: F32, wave: tuple[float, float]) -> NDArray[np.complex64]:
-    """The lines' phase and strength in every cell (h, w), their own carrier taken out."""
+def _phase(dark: F32, bare: U8, wave: Wave, blur_mm: float) -> NDArray[np.complex64]:
+    """The lines' phase and strength in every cell (h, w), their own carrier taken out, from the bare paper around."""
     h, w = dark.shape
     turn = -2 * np.pi * (wave[0] * np.arange(w) + wave[1] * np.arange(h)[:, None])
-    sigma = BLUR_MM * VIEW_PX_PER_MM
-    parts = [cv2.GaussianBlur(dark * f(turn).astype(np.float32), (0, 0), sigma) for f in (np.cos, np.sin)]
+    sigma = blur_mm * VIEW_PX_PER_MM
+    parts = [dark * np.cos(turn).astype(np.float32), dark * np.sin(turn).astype(np.float32), bare.astype(np.float32)]
     x, y = (np.arange(n // FINE_STRIDE, dtype=np.float32) * FINE_STRIDE + (FINE_STRIDE - 1) / 2 for n in (w, h))
     places = np.meshgrid(x, y)
-    real, imaginary = (cv2.remap(p, *places, cv2.INTER_LINEAR) for p in parts)
-    return (real + 1j * imaginary).astype(np.complex64)
+    real, imaginary, seen = (cv2.remap(cv2.GaussianBlur(p, (0, 0), sigma), *places, cv2.INTER_LINEAR) for p in parts)
+    return ((real + 1j * imaginary) / np.maximum(seen, HALF_SEEN)).astype(np.complex64)

@@ -34,11 +34,13 @@ SURE = 0.35  # amplitude from which a cell's phase counts as seen
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """Page mm of every cell of the view: mm (h, w, 2); certainty (h, w) 0..1; residual_mm: measured against smooth."""
+    """Page mm of every cell of the view: mm (h, w, 2); certainty (h, w) 0..1; residual_mm: measured against smooth;
+    lines_mm: how far apart the lines lie whose phases were measured."""
 
     mm: F32
     certainty: F32
     residual_mm: float
+    lines_mm: float = LATTICE_MM
 
 
 def unwrap_grid(grid: F32, paper: F32) -> Field | None:
