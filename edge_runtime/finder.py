@@ -38,6 +38,7 @@ ROWS_SURE = 0.8  # coherence of the rows' direction from which they don't run ac
 TOLD = 1.0  # names, texts and pulses, by score, that stand in for a grid
 UNLIKE_MM = 0.12  # what the net leaves of its phases where it can't tell a box's lines apart, and seldom elsewhere
 EVEN_MM = 0.055  # what 1 mm lines may leave of theirs: on crumpled paper that leaves more whole millimetres are lost
+EVEN_WORTH = 2.0  # in lead names read: that such lines show at a size
 GUESSED = 0.58  # share of cells that take one line of five for heavier: more is no guess
 OTHER_SIZES = (0.6, 1.65, 2.3)
 TEXT_APART_MM = 5.0
@@ -276,9 +277,9 @@ def _best_size(
     photo: Photo, maps: Maps, pose: Pose, places: Places | None, fine: Engine, names: Engine | None
 ) -> tuple[Maps, Pose, Places | None]:
     """Where no grid shows the thumbnail may have misjudged the size: of several the one that shows most."""
-    if _grid_seen(maps) > GRID_SHOWS or _even_field(photo, maps) is not None:
+    if _grid_seen(maps) > GRID_SHOWS:
         return maps, pose, places
-    candidates = [(maps, pose, places)]
+    candidates, even = [(maps, pose, places)], _even_field(photo, maps)
     for factor in OTHER_SIZES:
         px_per_mm = pose.px_per_mm * factor
         if px_per_mm >= MIN_PX_PER_MM:
@@ -286,7 +287,9 @@ def _best_size(
             other = fine_maps(photo, view, fine)
             read = None if names is None else read_places(photo, other, names)
             candidates.append((other, replace(pose, px_per_mm=px_per_mm, view=view), read))
-    return max(candidates, key=lambda c: _told_names(c[0], c[2]) + 4 * _grid_seen(c[0]))
+    worth = [_told_names(m, read) + 4 * _grid_seen(m) for m, _, read in candidates]
+    worth[0] += EVEN_WORTH if even is not None else 0.0  # lines of no other size are looked for: that takes long
+    return candidates[int(np.argmax(worth))]
 
 
 def _told_names(maps: Maps, places: Places | None) -> float:

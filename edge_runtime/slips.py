@@ -80,7 +80,7 @@ def _followed(unit: NDArray[np.complexfloating], weight: F64, basis: F64, start:
         use = (2 if n == 0 else 3 if n < 3 else 4) > DEGREES
         some = a[:, use]
         aw = some * (inside / (1 + (off / 0.5) ** 2))[:, None]
-        stiff = 1e-6 * float(inside.sum()) * share**2 * np.eye(int(use.sum()))
+        stiff = (1e-6 * float(inside.sum()) * share**2 + 1e-9) * np.eye(int(use.sum()))
         c[use] += np.linalg.solve(aw.T @ some + stiff, aw.T @ off)
     return c
 
