@@ -68,6 +68,7 @@ def rendered(
     layout: Annotated[list[str] | None, typer.Option(help="Only these layouts (printed pages).")] = None,
     sets: SetsOption = 1,
     condition: Annotated[str | None, typer.Option(help="Only this condition (photographed pages).")] = None,
+    fine: Annotated[bool, typer.Option(help="Only paper whose 1 mm lines are all alike (photographed pages).")] = False,
     threads: ThreadsOption = None,
     engine: EngineOption = EngineName.auto,
 ) -> None:
@@ -80,7 +81,10 @@ def rendered(
             task, data = "rendered/camera", f"ecg.synth, {count} photos, long side {LONG_SIDE_PX} px"
             if plain:
                 task, data = "rendered/camera-plain", f"{data}, pages with the machine's own print alone"
-            rows = _followed(photographed_rows(reader, seed, count, condition=condition, plain=plain))
+            elif fine:
+                task, data = "rendered/camera-fine", f"{data}, paper with 1 mm lines alone"
+            grid = "fine" if fine else None
+            rows = _followed(photographed_rows(reader, seed, count, condition=condition, plain=plain, grid=grid))
         else:
             layouts = tuple(layout or ROUND_TRIP_LAYOUTS)
             task = "rendered/plain" if plain else "rendered/printed"

@@ -17,7 +17,7 @@ from ecg.marks import COARSE_STRIDE, END_KINDS, FINE_STRIDE, MARK_KINDS, PULSE_R
 from ecg.page import F32, LATTICE_MM, Mark, Photo, Sheet, TraceMap, Unreadable
 from edge_runtime.coarse import Folded, area_pose, folded, look, planes, sigmoid
 from edge_runtime.engines.base import Engine
-from edge_runtime.fine_lines import box_share, fine_field
+from edge_runtime.fine_lines import even_field
 from edge_runtime.lattice import RAD_PER_MM, SURE, Field, bilinear, field_to_sheet, mean_gradient, unwrap_grid
 from edge_runtime.mark_reader import Places, legible, read_marks, read_places, surest_apart
 
@@ -39,7 +39,6 @@ TOLD = 1.0  # names, texts and pulses, by score, that stand in for a grid
 UNLIKE_MM = 0.12  # what the net leaves of its phases where it can't tell a box's lines apart, and seldom elsewhere
 EVEN_MM = 0.055  # what 1 mm lines may leave of theirs: on crumpled paper that leaves more whole millimetres are lost
 EVEN_WORTH = 2.0  # in lead names read: that such lines show at a size
-GUESSED = 0.58  # share of cells that take one line of five for heavier: more is no guess
 OTHER_SIZES = (0.6, 1.65, 2.3)
 TEXT_APART_MM = 5.0
 VIEW_MARGIN_MM = 10.0
@@ -167,13 +166,11 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
 def _field(photo: Photo, maps: Maps) -> Field | None:
     """Page millimetres of a view; where the net can't tell a box's lines apart, from the 1 mm lines themselves."""
     field = unwrap_grid(maps.grid, maps.paper)
-    return field if field is None or field.residual_mm < UNLIKE_MM else _even_field(photo, maps) or field
+    return field if field is None or field.residual_mm < UNLIKE_MM else _of_even_lines(photo, maps) or field
 
 
-def _even_field(photo: Photo, maps: Maps) -> Field | None:
-    """Page millimetres from lines that are all alike; None where there are none, or some are heavier after all."""
-    even = fine_field(render_view(photo.rgb, maps.view), maps.paper, maps.trace)
-    return even if even is not None and box_share(maps.grid, even) < GUESSED else None
+def _of_even_lines(photo: Photo, maps: Maps) -> Field | None:
+    return even_field(render_view(photo.rgb, maps.view), maps.grid, maps.paper, maps.trace)
 
 
 def _second_look(photo: Photo, pose: Pose, maps: Maps, field: Field, fine: Engine) -> tuple[Pose, Maps, Field]:
@@ -279,7 +276,7 @@ def _best_size(
     """Where no grid shows the thumbnail may have misjudged the size: of several the one that shows most."""
     if _grid_seen(maps) > GRID_SHOWS:
         return maps, pose, places
-    candidates, even = [(maps, pose, places)], _even_field(photo, maps)
+    candidates, even = [(maps, pose, places)], _of_even_lines(photo, maps)
     for factor in OTHER_SIZES:
         px_per_mm = pose.px_per_mm * factor
         if px_per_mm >= MIN_PX_PER_MM:

@@ -23,6 +23,7 @@ from edge_runtime.lattice import SURE, Field, unwrapped
 F64 = NDArray[np.float64]
 Wave = tuple[float, float]  # cycles a px along x and y
 LINES_A_BOX: Final = 5
+GUESSED: Final = 0.58  # share of cells that take one line of five for heavier: more is no guess
 CYCLE: Final = 1 / VIEW_PX_PER_MM  # cycles a view px
 OFF: Final = 0.16  # share that size and turn of the view may be off by: harmonics of 5 mm boxes are 0.2 away
 PEAK: Final = 6.5  # times the median around it: noise and traces seldom reach so far, and fit nothing where they do
@@ -33,6 +34,13 @@ TRACED: Final = 0.3  # probability of a trace
 INK: Final = 97.0  # percentile of darkness that lines reach and writing goes beyond
 HALF_SEEN: Final = 0.5  # share of bare paper around a place below which its lines count for less
 AMPLITUDE: Final = 90.0  # percentile that counts as seen for certain
+
+
+def even_field(view_rgb: U8, grid: F32, paper: F32, trace: F32) -> Field | None:
+    """``fine_field`` of a view where the finder's phases (4, h, w) as GRID_CHANNELS take no line for heavier; else
+    None."""
+    field = fine_field(view_rgb, paper, trace)
+    return field if field is not None and box_share(grid, field) < GUESSED else None
 
 
 def fine_field(view_rgb: U8, paper: F32, trace: F32) -> Field | None:

@@ -119,12 +119,13 @@ def ink_rows(seed: int, layouts: tuple[str, ...] = ROUND_TRIP_LAYOUTS, *, sets: 
 
 def photographed_rows(
     reader: PhotoReader, seed: int, count: int, long_side_px: int = LONG_SIDE_PX, condition: str | None = None,
-    *, plain: bool = False,
+    *, plain: bool = False, grid: str | None = None,
 ) -> Iterator[Row]:  # fmt: skip
-    """Random pages through random cameras; ``plain``: pages as ``round_trip_page`` has them, in any layout."""
+    """Random pages through random cameras; ``plain``: pages as ``round_trip_page`` has them, in any layout; ``grid``:
+    the kind of paper of all pages that are not plain."""
     for k in range(count):
         rng = np.random.default_rng([seed, 1, k])
-        page = _plain_page(rng) if plain else random_page(rng, random_record(rng), partial=False)
+        page = _plain_page(rng) if plain else random_page(rng, random_record(rng), partial=False, grid=grid)
         shot = photograph(page, random_shot(rng, condition=condition, long_side_px=long_side_px), rng)
         name = f"photo{k:03d} {shot.condition}"
         yield read_row(reader, Photo(np.array(shot.rgb)), name, page_truth(page), group=shot.condition)

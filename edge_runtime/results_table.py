@@ -134,8 +134,9 @@ def _camera(line: Line) -> str:
     f = line["figures"]
     parts = ", ".join(f"{name} {_n(g['median_db'])}" for name, g in line["groups"].items())
     result = f"{f['n_read']} of {f['n']} read, median {_n(f['median_db'])} dB ({parts})"
-    plain = " of the plain kind that tell their scale" if line["task"].endswith("plain") else " of any kind"
-    return _row(f"rendered pages{plain}, photographed", result, line)
+    kinds = {"rendered/camera-plain": " of the plain kind that tell their scale",
+             "rendered/camera-fine": " whose 1 mm lines are all alike"}  # fmt: skip
+    return _row(f"rendered pages{kinds.get(line['task'], ' of any kind')}, photographed", result, line)
 
 
 def _refusals(line: Line) -> str:
@@ -230,6 +231,7 @@ _ROWS: Final[dict[str, Callable[[Line], str]]] = {
     "rendered/ink": _ink,
     "rendered/camera": _camera,
     "rendered/camera-plain": _camera,
+    "rendered/camera-fine": _camera,
     "rendered/refusals": _refusals,
     "bench/photo": _photo,
     "bench/synth": _synth,
