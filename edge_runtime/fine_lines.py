@@ -28,7 +28,7 @@ CYCLE: Final = 1 / VIEW_PX_PER_MM  # cycles a view px
 OFF: Final = 0.16  # share that size and turn of the view may be off by: harmonics of 5 mm boxes are 0.2 away
 PEAK: Final = 6.5  # times the median around it: noise and traces seldom reach so far, and fit nothing where they do
 # Neighbourhoods that phases are seen in, and what they may leave: .25 and .1 mm where there are no lines.
-BLURS_MM: Final = ((1.2, 0.15), (3.0, 0.045))
+BLURS_MM: Final = ((1.2, 0.15), (3.0, 0.04))
 PAPER_MM: Final = 5.0  # paper is brighter than most of what lies this near
 TRACED: Final = 0.3  # probability of a trace
 INK: Final = 97.0  # percentile of darkness that lines reach and writing goes beyond
