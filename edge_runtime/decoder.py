@@ -90,7 +90,7 @@ def open_decoder(bundle: ModelBundle, engine: str = "auto", *, threads: int | No
     shape = bundle.spec("decoder").inputs[0].shape
     if len(shape) != 4 or shape[1] != len(STRIP_CHANNELS) or not isinstance(shape[3], str):
         raise BundleError(f"{bundle.info.path}: its decoder takes {shape}, ours {len(STRIP_CHANNELS)} channels and any "
-                          "width; use the shipped bundle, or export the decoder again")  # fmt: skip
+                          "width; use the shipped bundle, or train and export the decoder again")  # fmt: skip
     return open_engine(bundle, "decoder", engine, threads=threads, side_by_side=True)
 
 
