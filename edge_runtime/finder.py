@@ -139,14 +139,8 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     pose = _straightened(photo, pose, fine)
     maps, pose, places = _best_size(photo, *_best_way_up(photo, pose, fine, names), fine, names)
     sized = maps
-    field = _field(photo, maps)
-    if field is not None:
-        pose, maps, field = _second_look(photo, pose, maps, field, fine)
-        if field.lines_mm < LATTICE_MM and field.residual_mm > EVEN_MM:  # good enough for the second look, no further
-            field = unwrap_grid(maps.grid, maps.paper)
+    pose, maps, field = _followed(photo, pose, maps, fine)
     seen = _grid_seen(maps)
-    if field is None:
-        field = _plain_field(maps)
     allowed = _paper(photo, maps)
     if allowed.sum() < 400:
         return Unreadable("finder", "page_too_small", "too little of the page is in the picture: show all of it")
@@ -163,10 +157,22 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     return Found(sheet, marks, _trace_map(maps, sheet, cells), pose, seen)
 
 
-def _field(photo: Photo, maps: Maps) -> Field | None:
-    """Page millimetres of a view; where the net can't tell a box's lines apart, from the 1 mm lines themselves."""
-    field = unwrap_grid(maps.grid, maps.paper)
-    return field if field is None or field.residual_mm < UNLIKE_MM else _of_even_lines(photo, maps) or field
+def _followed(photo: Photo, pose: Pose, maps: Maps, fine: Engine) -> tuple[Pose, Maps, Field]:
+    """The page's millimetres, where its grid tells them, in a view as that says it lies.
+
+    Where the net can't tell a box's lines apart, from the 1 mm lines themselves.  Where these are followed roughly they
+    are good for a second look and no further, and the net's phases may have told better where to look.
+    """
+    net = unwrap_grid(maps.grid, maps.paper)
+    if net is None:
+        return pose, maps, _plain_field(maps)
+    even = _of_even_lines(photo, maps) if net.residual_mm > UNLIKE_MM else None
+    for first in (net,) if even is None else (even, net):
+        looked = _second_look(photo, pose, maps, first, fine)
+        if looked[2].lines_mm == LATTICE_MM or looked[2].residual_mm < EVEN_MM:
+            return looked
+    pose, maps, _ = looked
+    return pose, maps, unwrap_grid(maps.grid, maps.paper) or net
 
 
 def _of_even_lines(photo: Photo, maps: Maps) -> Field | None:
@@ -179,7 +185,9 @@ def _second_look(photo: Photo, pose: Pose, maps: Maps, field: Field, fine: Engin
     if better is None:
         return pose, maps, field
     again = fine_maps(photo, better.view, fine)
-    closer = _field(photo, again)
+    closer = unwrap_grid(again.grid, again.paper)
+    if closer is not None and closer.residual_mm > UNLIKE_MM:
+        closer = _of_even_lines(photo, again) or closer
     return (pose, maps, field) if closer is None else (better, again, closer)
 
 
