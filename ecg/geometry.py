@@ -50,6 +50,10 @@ class View:
         m = self.matrix()
         return np.asarray(xy, dtype=np.float64) @ m[:, :2].T + m[:, 2]
 
+    def corners_px(self) -> NDArray[np.float64]:
+        """Photo px (4, 2) of the view's corners."""
+        return self.to_photo(np.array([[0, 0], [self.width, 0], [0, self.height], [self.width, self.height]], float))
+
     def from_photo(self, xy: NDArray[np.floating]) -> NDArray[np.float64]:
         """Photo px (..., 2) to view px."""
         m = self.matrix()
@@ -84,8 +88,8 @@ def render_view(rgb: U8, view: View, fill: int = 0) -> U8:
 
 def _seen_part(rgb: U8, view: View) -> tuple[U8, tuple[int, int]]:
     """The part of the photo that the view lies on, and its corner (x, y): the rest need not be shrunk."""
-    whole = max(1, int(np.ceil(view.scale / MOST_PX)))  # as ``shrunken`` has it: blocks of px stay the same
-    ends = view.to_photo(np.array([[0, 0], [view.width, 0], [0, view.height], [view.width, view.height]], float))
+    whole = _whole_px(view.scale)  # the blocks of px that are averaged stay the same
+    ends = view.corners_px()
     margin = 2 * whole + 2
     low, high = np.floor(ends.min(axis=0)).astype(int) - margin, np.ceil(ends.max(axis=0)).astype(int) + margin
     size = rgb.shape[1], rgb.shape[0]
@@ -114,13 +118,18 @@ def shrunken(rgb: U8, photo_px_per_out_px: float) -> tuple[U8, float]:
     """
     if photo_px_per_out_px <= MOST_PX:
         return rgb, 1.0
-    whole = int(np.ceil(photo_px_per_out_px / MOST_PX))
+    whole = _whole_px(photo_px_per_out_px)
     if photo_px_per_out_px / whole >= LEAST_PX and min(rgb.shape[:2]) > 8 * whole:
         return _reduced(rgb, whole), 1.0 / whole
     h, w = rgb.shape[:2]
     factor = 1.2 / photo_px_per_out_px
     size = max(1, round(w * factor)), max(1, round(h * factor))
     return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8), size[0] / w
+
+
+def _whole_px(photo_px_per_out_px: float) -> int:
+    """The least whole number of px to average that leaves at most ``MOST_PX`` on an output px."""
+    return max(1, int(np.ceil(photo_px_per_out_px / MOST_PX)))
 
 
 def _reduced(rgb: U8, by: int) -> U8:

@@ -17,6 +17,7 @@ from ecg.geometry import StripWindow, local_scale, sample_shrunken, shrunken, st
 from ecg.marks import STRIP_CHANNELS, STRIP_ROW_STRIDE, STRIP_TALLER
 from ecg.other_rows import LEAST_SURE, ReadTrace, drawn
 from ecg.page import F32, U8, LeadStrip, PageLayout, Photo, Sheet
+from edge_runtime.coarse import sigmoid
 from edge_runtime.decoder_windows import (
     MOST_TILES,
     OVERLAP_COLUMNS,
@@ -285,9 +286,8 @@ def _run(decoder: Engine, window: StripWindow, rgb: U8, others: U8) -> Tile:
     seen[0, 3] = others
     out = decoder(seen)
     bins, sharpness = expected_bins(out["height"][0])
-    presence = (1.0 / (1.0 + np.exp(-np.clip(out["presence"][0], -30, 30)))).astype(np.float32)
     row = bins * STRIP_ROW_STRIDE + (STRIP_ROW_STRIDE - 1) / 2
-    return Tile(window, window.y_mm_of(row), presence, sharpness)
+    return Tile(window, window.y_mm_of(row), sigmoid(out["presence"][0]), sharpness)
 
 
 def expected_bins(height: F32) -> tuple[F32, F32]:

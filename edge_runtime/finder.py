@@ -6,6 +6,7 @@ an upright view at 4 px/mm gives the grid's phases, the trace's ink and marks (l
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -201,17 +202,20 @@ def texts_beyond(photo: Photo, found: Found, fine: Engine, names: Engine) -> tup
         maps = fine_maps(photo, _bounded(band), fine)
         marks = read_marks(read_places(photo, maps, names), _plain_field(maps))
         told += [replace(m, y_mm=m.y_mm + y_mm) for m in marks if m.kind.startswith(("speed:", "gain:"))]
-        if any(m.kind.startswith("speed:") and m.score > SURELY_READ for m in told):
+        if speed_told(told):
             break
     return tuple(told)
+
+
+def speed_told(marks: Iterable[Mark]) -> bool:
+    """Whether a paper speed was surely read."""
+    return any(m.kind.startswith("speed:") and m.score > SURELY_READ for m in marks)
 
 
 def _bands_beyond(pose: Pose) -> list[tuple[View, float]]:
     """Views of the paper below and above the pose's view, and how far down from the paper's edge they start, mm."""
     paper = view_around(pose.paper_px, pose.px_per_mm, pose.angle_rad, 0.0)
-    seen = pose.view
-    sides = np.array([[0, 0], [seen.width, 0], [0, seen.height], [seen.width, seen.height]], float)
-    y = paper.from_photo(seen.to_photo(sides))[:, 1]
+    y = paper.from_photo(pose.view.corners_px())[:, 1]
     overlap = BAND_OVERLAP_MM * VIEW_PX_PER_MM
     spans = (
         (max(float(y.max()) - overlap, 0.0), float(paper.height)),
@@ -308,8 +312,7 @@ def _turned(view: View, turn: float) -> View:
 
 def _corner_view(view: View, px_per_mm: float, angle_rad: float) -> View:
     """The view on the same stretch of photo in another size or turned otherwise."""
-    corners = view.to_photo(np.array([[0, 0], [view.width, 0], [0, view.height], [view.width, view.height]], float))
-    return _bounded(view_around(corners, px_per_mm, angle_rad, 0.0))
+    return _bounded(view_around(view.corners_px(), px_per_mm, angle_rad, 0.0))
 
 
 def _names(maps: Maps) -> float:

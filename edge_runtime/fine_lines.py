@@ -49,6 +49,8 @@ def fine_field(view_rgb: U8, paper: F32, trace: F32) -> Field | None:
     ink = cv2.dilate((trace > TRACED).astype(np.uint8), np.ones((3, 3), np.uint8))
     size = view_rgb.shape[1], view_rgb.shape[0]
     bare = cv2.resize(((paper > 0.5) & (ink == 0)).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    if not bare.any():
+        return None
     dark = _darkness(view_rgb, bare > 0)
     waves = _waves(dark)
     for blur_mm, most_mm in BLURS_MM:
@@ -100,9 +102,8 @@ def _darkness(rgb: U8, bare: NDArray[np.bool_]) -> F32:
     near = round(PAPER_MM * VIEW_PX_PER_MM)
     bright = cv2.blur(cv2.dilate(grey, np.ones((5, 5), np.uint8)), (near, near))
     dark = np.clip(bright - grey, 0, None)
-    seen = dark[bare] if bare.any() else np.zeros(1, np.float32)
-    dark = np.minimum(dark, np.percentile(seen, INK))
-    return np.where(bare, dark - dark[bare].mean() if bare.any() else 0, 0).astype(np.float32)
+    dark = np.minimum(dark, np.percentile(dark[bare], INK))
+    return np.where(bare, dark - dark[bare].mean(), 0).astype(np.float32)
 
 
 def _waves(dark: F32) -> tuple[Wave, Wave]:

@@ -20,7 +20,7 @@ from edge_runtime.consistency import reconciled
 from edge_runtime.decoder import RowTrace, decode_rows, open_decoder
 from edge_runtime.engines import open_engine
 from edge_runtime.engines.base import Engine, calls_at_once
-from edge_runtime.finder import SURELY_READ, Found, find, texts_beyond
+from edge_runtime.finder import SURELY_READ, Found, find, speed_told, texts_beyond
 from edge_runtime.findings import FindingsHead, open_findings
 from edge_runtime.gate import gated
 from edge_runtime.gate_leads import contradictions
@@ -107,8 +107,7 @@ class Reader:
         def look() -> tuple[Mark, ...]:
             return texts_beyond(photo, found, self._fine, names)
 
-        told = any(m.kind.startswith("speed:") and m.score > SURELY_READ for m in found.marks)
-        return look if told or self._beside is None else self._beside.submit(look).result
+        return look if speed_told(found.marks) or self._beside is None else self._beside.submit(look).result
 
     def _traced(
         self, photo: Photo, found: Found, sheet: Sheet, texts: Texts, overrides: Overrides, timings: dict[str, float]
