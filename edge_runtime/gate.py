@@ -120,13 +120,21 @@ def gate_reading(reading: Reading) -> tuple[GateFinding, ...]:
     return tuple(sorted(found, key=lambda f: f.severity != "refuse"))
 
 
-def gated(photo: Photo, outcome: Reading | Unreadable, coarse: Engine) -> Reading | Unreadable:
-    """The outcome with all that the gate says of it; unreadable where it refuses."""
+def seen_of(photo: Photo, reading: Reading) -> PhotoMeasures:
+    """The photo measured where it was read."""
+    q = reading.quality
+    return measure(photo, page_area(photo, reading.sheet, reading.layout, q["px_per_mm"], q["ecg_probability"]))
+
+
+def gated(
+    photo: Photo, outcome: Reading | Unreadable, coarse: Engine, seen: PhotoMeasures | None = None
+) -> Reading | Unreadable:  # fmt: skip
+    """The outcome with all that the gate says of it; unreadable where it refuses.  ``seen``: ``seen_of`` a reading,
+    where it is known."""
     if isinstance(outcome, Unreadable):
         return replace(outcome, gate=gate_photo(measure(photo, coarse_area(photo, coarse))))
     q = outcome.quality
-    area = page_area(photo, outcome.sheet, outcome.layout, q["px_per_mm"], q["ecg_probability"])
-    findings = gate_reading(outcome) + gate_photo(measure(photo, area))
+    findings = gate_reading(outcome) + gate_photo(seen or seen_of(photo, outcome))
     for finding in refusals(findings):
         return Unreadable("gate", finding.code, finding.advice, outcome.timings_ms, findings)
     return replace(outcome, gate=findings, quality={**q, "trust": trust(q, findings)})

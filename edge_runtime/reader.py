@@ -22,8 +22,9 @@ from edge_runtime.engines import open_engine
 from edge_runtime.engines.base import Engine, calls_at_once
 from edge_runtime.finder import SURELY_READ, Found, find, speed_told, texts_beyond
 from edge_runtime.findings import FindingsHead, open_findings
-from edge_runtime.gate import gated
+from edge_runtime.gate import gated, seen_of
 from edge_runtime.gate_leads import contradictions
+from edge_runtime.gate_measures import PhotoMeasures
 from edge_runtime.layout import find_layout
 from edge_runtime.layout_ends import with_seen_ends
 from edge_runtime.layout_evidence import find_ink
@@ -37,6 +38,7 @@ from edge_runtime.tempo import other_speed
 
 T = TypeVar("T")
 Texts = Callable[[], tuple[Mark, ...]]
+Seen = Callable[[], PhotoMeasures]
 SHIPPED = Path(__file__).parent / "models"
 MARK_READER, START_READER = "mark_reader", "start_reader"
 MIN_COVERAGE = 0.35  # of the printed samples; below, the trace was not followed
@@ -77,25 +79,30 @@ class Reader:
         timings: dict[str, float] = {}
         # BLAS' threads gain nothing at our sizes and go on waiting in busy loops, on the cores that the nets want.
         with self._pools.limit(limits=1, user_api="blas"):
-            outcome = self._read(photo, overrides or Overrides(), timings)
-            outcome = _timed(timings, "gate", lambda: gated(photo, outcome, self.coarse))
+            outcome, seen = self._read(photo, overrides or Overrides(), timings)
+            outcome = _timed(timings, "gate", lambda: gated(photo, outcome, self.coarse, seen and seen()))
         return replace(outcome, timings_ms=timings)
 
-    def _read(self, photo: Photo, overrides: Overrides, timings: dict[str, float]) -> Reading | Unreadable:
+    def _read(
+        self, photo: Photo, overrides: Overrides, timings: dict[str, float]
+    ) -> tuple[Reading | Unreadable, Seen | None]:
+        """What comes of a photo, not yet judged by the gate, and what the gate sees of the photo, if that is known."""
         found = _timed(timings, "finder", lambda: find(photo, self.coarse, self._fine, self._names))
         if isinstance(found, Unreadable):
-            return found
+            return found, None
         texts = self._texts(photo, found)
         sheet = _timed(timings, "lattice", lambda: refined(photo, found.sheet))
         reading = self._traced(photo, found, sheet, texts, overrides, timings)
         if isinstance(reading, Unreadable):
-            return reading
-        reading = self._at_the_hearts_speed(photo, found, reading, texts, overrides, timings)
-        head = self._findings
-        if head is None:
-            return reading
-        told = _timed(timings, "findings", lambda: head(reading.signal, reading.quality))
-        return replace(reading, findings=told.findings, embedding=told.embedding if self.keep_embedding else None)
+            return reading, None
+        seen = None if self._beside is None else self._beside.submit(seen_of, photo, reading).result
+        reading = _measured(reading, found, timings)
+        heard = self._at_the_hearts_speed(photo, found, reading, texts, overrides, timings)
+        if (head := self._findings) is not None:
+            told = _timed(timings, "findings", lambda: head(heard.signal, heard.quality))
+            embedding = told.embedding if self.keep_embedding else None
+            return replace(heard, findings=told.findings, embedding=embedding), seen if heard is reading else None
+        return heard, seen if heard is reading else None
 
     def _texts(self, photo: Photo, found: Found) -> Texts:
         """Texts far from the traces, when they are asked for; where the view shows no paper speed they will be, and a
@@ -127,9 +134,7 @@ class Reader:
         if quality["coverage"] < MIN_COVERAGE or quality["confidence"] < MIN_CONFIDENCE:
             return Unreadable("decoder", "traces_not_followed",
                               "the traces can't be followed: come closer, hold still, use even light")  # fmt: skip
-        step_s = 1.0 / (found.pose.px_per_mm * layout.paper_speed_mm_per_s)
-        figures = _timed(timings, "measurements", lambda: measure(signal, step_s))
-        return Reading(sheet, layout, signal, quality, measurements=figures)
+        return Reading(sheet, layout, signal, quality)
 
     def _layout(
         self, photo: Photo, found: Found, sheet: Sheet, texts: Texts, overrides: Overrides
@@ -157,7 +162,14 @@ class Reader:
         again = self._traced(photo, found, reading.sheet, texts, said, timings)
         if isinstance(again, Unreadable):
             return reading
+        again = _measured(again, found, timings)
         return replace(again, layout=replace(again.layout, decided={**again.layout.decided, "paper_speed": decided}))
+
+
+def _measured(reading: Reading, found: Found, timings: dict[str, float]) -> Reading:
+    """A reading with its measurements, as exact as the photo's px are long."""
+    step_s = 1.0 / (found.pose.px_per_mm * reading.layout.paper_speed_mm_per_s)
+    return replace(reading, measurements=_timed(timings, "measurements", lambda: measure(reading.signal, step_s)))
 
 
 def _open_scale(layout: PageLayout) -> bool:

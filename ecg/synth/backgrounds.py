@@ -169,9 +169,11 @@ def _surface(kind: str, pinhole: Pinhole, rng: np.random.Generator) -> U8:
     tile = _tile(kind, int(rng.integers(_VARIANTS)))
     a, s = rng.uniform(0, 2 * np.pi), TILE_PX_PER_MM * rng.uniform(0.6, 1.6)
     c, d = s * np.cos(a), s * np.sin(a)
-    # The origin is far from the tile's mirrored edge most of the time.
-    to_tile = np.array([[c, -d, rng.uniform(0, TILE)], [d, c, rng.uniform(0, TILE)], [0, 0, 1]])
-    m = to_tile @ np.linalg.inv(pinhole.homography)
+    turned = np.array([[c, -d, 0], [d, c, 0], [0, 0, 1]]) @ np.linalg.inv(pinhole.homography)
+    x, y, z = turned @ [w / 2, h / 2, 1]
+    # What the picture's middle shows is far from the tile's mirrored edge: beyond it, reading takes thrice longer.
+    shift = rng.uniform(0.3 * TILE, 0.7 * TILE, 2) - [x / z, y / z]
+    m = np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]]) @ turned
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     grey = cv2.warpPerspective(tile, m, (w, h), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(cv2.LUT(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), _palette(kind, rng)[None]), np.uint8)
@@ -198,19 +200,20 @@ def other_sheet(rgb: U8, rng: np.random.Generator) -> None:
     angle = float(rng.uniform(0, 2 * np.pi))
     white = tuple(float(v) for v in rng.uniform(205, 245) * rng.uniform(0.96, 1, 3))
     _fill(rgb, _quad(centre, size, angle, rng), white)
-    c, s = np.cos(angle), np.sin(angle)
+    turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     ink = tuple(float(v) for v in rng.uniform(30, 120, 3))
     for row in np.arange(-0.42, 0.42, rng.uniform(0.03, 0.06)):
         x = -0.42
         while x < 0.42 and rng.random() < 0.97:
             length = rng.uniform(0.02, 0.09)
-            p, q = (np.array([[c, -s], [s, c]]) @ (np.array([t, row]) * size) + centre for t in (x, x + length))
+            p, q = (turned @ (np.array([t, row]) * size) + centre for t in (x, x + length))
             cv2.line(rgb, _at(p), _at(q), ink, max(int(long / 500), 1), cv2.LINE_AA)
             x += length + 0.012
 
 
 def _at(p: F32) -> tuple[int, int]:
-    return int(np.clip(p[0], -9999, 9999)), int(np.clip(p[1], -9999, 9999))
+    x, y = (int(max(-9999.0, min(v, 9999.0))) for v in p.tolist())
+    return x, y
 
 
 def clutter(rgb: U8, count: int, rng: np.random.Generator) -> None:

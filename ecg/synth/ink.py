@@ -130,8 +130,8 @@ class Canvas:
         """Note where something was printed; what lies mostly off the canvas is left out."""
         ox, oy = self.origin_mm
         w, h = self.rgb.shape[1] / self.px_per_mm, self.rgb.shape[0] / self.px_per_mm
-        x0, x1 = np.clip([x0_mm - ox, x1_mm - ox], 0.0, w)
-        y0, y1 = np.clip([y0_mm - oy, y1_mm - oy], 0.0, h)
+        x0, x1 = (min(max(x - ox, 0.0), w) for x in (x0_mm, x1_mm))
+        y0, y1 = (min(max(y - oy, 0.0), h) for y in (y0_mm, y1_mm))
         whole = max((x1_mm - x0_mm) * (y1_mm - y0_mm), 1e-9)
         if (x1 - x0) * (y1 - y0) / whole >= (0.8 if kind == "lead" else 0.5):
             self.marks.append(MarkBox(kind, text, float(x0), float(y0), float(x1), float(y1)))

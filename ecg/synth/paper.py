@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -131,9 +132,13 @@ def _draw_grid(out: U8, grid: GridStyle, x: _Axis, y: _Axis, base: F32) -> None:
     across, down = _levels(x, grid, base), _levels(y, grid, base)
     out[:] = across
     out[~y.dashes] = plain
-    for row in np.flatnonzero((down < plain).any(axis=1)):
-        level = np.where(x.dashes[:, None], down[row], plain) if grid.dash else down[row]
-        np.minimum(out[row], level, out=out[row])
+    for row in np.flatnonzero((down < plain).any(axis=1)).tolist():
+        line = out[row : row + 1]
+        if grid.dash:
+            np.minimum(line, np.where(x.dashes[:, None], down[row], plain), out=line)
+        else:  # one colour along the row: a fifth of the time
+            colour: Any = (*down[row].tolist(), 0)
+            cv2.min(line, colour, dst=line)
     if grid.kind == "dots":
         _dot_rows(out, x, y, grid)
 
