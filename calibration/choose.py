@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from onnx import ModelProto
 
+from calibration.phases import phased, whole_of
 from calibration.qdq import COMPUTE, ORT, TRT, Scheme, quantise, quantised_tensors
 from calibration.ranges import METHODS, Feed, Histogram, histograms, limits
 from calibration.sqnr import below, node_sqnr_db
@@ -68,21 +69,25 @@ def calibrate(
     unsigned graph oversteps a limit, up to ``MOST_FLOAT``; where the signed one does, all but convolutions and products
     do.  Whether that was enough is for the export's ladder to say.
     """
-    seen = _histograms(model, feeds)
+    graphs = {kind: phased(model, scheme.apart_below) for kind, scheme in SCHEMES.items()}
+    seen = {**_histograms(model, feeds, "trt"), **_histograms(graphs["ort"], feeds, "ort")}
     figures = {"fp32": measure(model)}
     reached = {m: _ranges(seen, m) for m in methods}
     method: dict[str, str] = {}
     for kind, scheme in SCHEMES.items():
-        tried = {m: measure(quantise(model, reached[m], scheme)) for m in methods}
+        tried = {m: measure(quantise(graphs[kind], reached[m], scheme)) for m in methods}
         method[kind] = _least_costly(tried, figures["fp32"], allowed)
         figures[kind] = tried[method[kind]]
         losses = ", ".join(f"{m} {f['loss']:.4f}" for m, f in tried.items())
         say(f"  {kind}: loss {losses} (float {figures['fp32']['loss']:.4f}): {method[kind]}")
     ranges = {kind: reached[m] for kind, m in method.items()}
-    nodes = node_sqnr_db(model, ranges["ort"], feeds[:: max(1, len(feeds) // SENSITIVITY_FEEDS)][:SENSITIVITY_FEEDS])
+    nodes = node_sqnr_db(
+        graphs["ort"], ranges["ort"], feeds[:: max(1, len(feeds) // SENSITIVITY_FEEDS)][:SENSITIVITY_FEEDS]
+    )
     keep = below(nodes, MIN_NODE_SQNR_DB)[:MOST_FLOAT]
     while True:
-        models = {kind: quantise(model, ranges[kind], scheme, keep) for kind, scheme in SCHEMES.items()}
+        kept = {"ort": keep, "trt": [whole_of(name) for name in keep]}
+        models = {kind: quantise(graphs[kind], ranges[kind], scheme, kept[kind]) for kind, scheme in SCHEMES.items()}
         if keep:
             figures["ort"] = measure(models["ort"])
         over = [limit for limit in allowed if limit.excess(figures["fp32"], figures["ort"]) > 0]
@@ -95,7 +100,7 @@ def calibrate(
         figures["trt"] = measure(models["trt"])
     if any(limit.excess(figures["fp32"], figures["trt"]) > 0 for limit in allowed):
         say("  trt: sums, joins and enlarged maps stay in float")
-        models["trt"] = quantise(model, ranges["trt"], NARROW, keep)
+        models["trt"] = quantise(graphs["trt"], ranges["trt"], NARROW, kept["trt"])
         figures["trt"] = measure(models["trt"])
     return Calibration(method, tuple(keep), models, figures, nodes)
 
@@ -105,9 +110,8 @@ def _least_costly(tried: Mapping[str, Mapping[str, float]], fp32: Mapping[str, f
     return min(tried, key=lambda m: (sum(a.excess(fp32, tried[m]) > 0 for a in allowed), tried[m]["loss"]))
 
 
-def _histograms(model: ModelProto, feeds: Sequence[Feed]) -> dict[str, Histogram]:
-    tensors = [t for scheme in SCHEMES.values() for t in quantised_tensors(model, scheme)]
-    return histograms(model, dict.fromkeys(tensors), feeds)
+def _histograms(model: ModelProto, feeds: Sequence[Feed], kind: str) -> dict[str, Histogram]:
+    return histograms(model, quantised_tensors(model, SCHEMES[kind]), feeds)
 
 
 def _ranges(seen: Mapping[str, Histogram], method: str) -> dict[str, tuple[float, float]]:

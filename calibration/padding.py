@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,15 +49,27 @@ class _Graph:
         self.model, self.block = model, block
         self.values = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
         self.makers = {out: n for n in model.graph.node for out in n.output}
-        graph = shape_inference.infer_shapes(model).graph
-        told = {v.name: v.type.tensor_type.shape.dim for v in (*graph.value_info, *graph.input, *graph.output)}
+        self.readers: dict[str, list[NodeProto]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+        told = _dims(model)
         self.ranks = {name: len(dims) for name, dims in told.items()}
-        self.counts = {name: dims[1].dim_value for name, dims in told.items() if len(dims) > 1 and dims[1].dim_value}
+        self.counts = channels(model, told)
 
     def uneven(self) -> list[str]:
         """Results of 8-bit convolutions that leave a block partly empty; a head of few channels is no block at all."""
         found = [n.output[0] for n in self.model.graph.node if n.op_type == "Conv" and self._eight_bit(n)]
-        return [r for r in found if self.counts.get(r, 0) > self.block and self.counts[r] % self.block]
+        each = {r: self.counts.get(r, 0) // self.parts(r) for r in found}
+        return [r for r in found if each[r] > self.block and each[r] % self.block]
+
+    def parts(self, name: str) -> int:
+        """How many places' channels a tensor holds one after the other: more than one on the way to DepthToSpace."""
+        readers = self.readers.get(name, [])
+        if len(readers) == 1 and readers[0].op_type in ("QuantizeLinear", "DequantizeLinear"):
+            return self.parts(readers[0].output[0])
+        laid_out = len(readers) == 1 and readers[0].op_type == "DepthToSpace"
+        return (_attribute(readers[0], "blocksize") or 1) ** 2 if laid_out else 1
 
     def flow(self, chosen: frozenset[str]) -> tuple[dict[str, Channels], frozenset[str]]:
         """All tensors whose channels differ once the chosen convolutions are filled up, and those of the chosen whose
@@ -76,8 +89,10 @@ class _Graph:
         """The channels of a node's result; None where it can't take filled up ones."""
         name = node.output[0]
         if node.op_type == "Conv":
-            n = self.counts[name]
-            full = Channels(np.arange(n), -(-n // self.block) * self.block, frozenset({name}))
+            n, parts = self.counts[name], self.parts(name)
+            width = -(-n // parts // self.block) * self.block
+            places = (width * np.arange(parts)[:, None] + np.arange(n // parts)).ravel()
+            full = Channels(places, width * parts, frozenset({name}))
             return None if not self._eight_bit(node) else full if name in chosen else Channels(np.arange(n), n)
         data = [i for i in node.input if i in self.counts]
         given = [seen.get(i, Channels(np.arange(self.counts[i]), self.counts[i])) for i in data]
@@ -86,6 +101,11 @@ class _Graph:
             starts = np.cumsum([0, *(c.width for c in given)])
             places = np.concatenate([c.places + s for c, s in zip(given, starts[:-1], strict=True)])
             return Channels(places, int(starts[-1]), by)
+        if node.op_type == "DepthToSpace":
+            parts = (_attribute(node, "blocksize") or 1) ** 2
+            first, width = given[0].places[: len(given[0].places) // parts], given[0].width // parts
+            whole = np.array_equal(given[0].places, (width * np.arange(parts)[:, None] + first).ravel())
+            return Channels(first, width, by) if whole else None
         alike = all(np.array_equal(c.places, given[0].places) for c in given)
         each = node.op_type in CHANNELWISE or (node.op_type == "Add" and len(given) == 2 and alike)
         if each or (node.op_type in REDUCING and self._beside_channels(node)):
@@ -123,6 +143,17 @@ class _Graph:
             if values[constant.name] is not self.values[constant.name]:
                 constant.CopyFrom(numpy_helper.from_array(values[constant.name], constant.name))
         return out
+
+
+def channels(model: ModelProto, dims: Mapping[str, Any] | None = None) -> dict[str, int]:
+    """How many channels (axis 1) each tensor has of which that is known."""
+    told = _dims(model) if dims is None else dims
+    return {name: dims[1].dim_value for name, dims in told.items() if len(dims) > 1 and dims[1].dim_value}
+
+
+def _dims(model: ModelProto) -> dict[str, Any]:
+    graph = shape_inference.infer_shapes(model).graph
+    return {v.name: v.type.tensor_type.shape.dim for v in (*graph.value_info, *graph.input, *graph.output)}
 
 
 def _spread(values: NDArray[np.generic], channels: Channels, axis: int, rest: float = 0) -> NDArray[np.generic]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,10 @@ from ecg.errors import BundleError
 Ranges = Mapping[str, tuple[float, float]]
 COMPUTE = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # These give back values that they were given: a result has its input's scale.
-PASSING = ("Resize", "MaxPool", "ReduceMax", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice")
+PASSING = (
+    "Resize", "MaxPool", "ReduceMax", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice",
+    "DepthToSpace",
+)  # fmt: skip
 MIXING = ("Add", "Concat")
 # These leave little of what they read: on 8 bits even where floats follow.
 POOLING = ("AveragePool", "MaxPool")
@@ -33,7 +37,8 @@ class Scheme:
     ``ops``: nodes that compute on 8 bits.  ``weight_bits`` 7 keeps a pair of products within 16 bits, which
     processors without VNNI add them in.  ``integer_bias``: int32 biases (onnxruntime folds them into its integer
     convolution; TensorRT refuses them).  ``bytes_in``: images enter as uint8 where their scaling is exact in 8 bits.
-    ``block``: convolutions give whole blocks of so many channels (``calibration.padding``).
+    ``block``: convolutions give whole blocks of so many channels (``calibration.padding``).  ``apart_below``: those of
+    fewer results over enlarged maps are taken apart before they are calibrated (``calibration.phases``).
     """
 
     name: str
@@ -43,13 +48,15 @@ class Scheme:
     integer_bias: bool = False
     bytes_in: bool = False
     block: int = 1
+    apart_below: int = 0
 
 
 # Sums, joins and enlarged maps on 8 bits too: a third less time in OpenVINO than with convolutions alone.
 TRT = Scheme("trt", unsigned=False, ops=(*COMPUTE, *MIXING, *PASSING, *POOLING))
 ORT = Scheme(
-    "ort", unsigned=True, ops=(*COMPUTE, *MIXING, *PASSING, *POOLING), integer_bias=True, bytes_in=True, block=8
-)
+    "ort", unsigned=True, ops=(*COMPUTE, *MIXING, *PASSING, *POOLING), integer_bias=True, bytes_in=True, block=8,
+    apart_below=32,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def affine_of(low: float, high: float, unsigned: bool) -> Affine:
 
 def quantised_tensors(model: ModelProto, scheme: Scheme, keep_float: Collection[str] = ()) -> list[str]:
     """Activations that a node computing on 8 bits reads, in the graph's order: those that need a range."""
-    constants = _constants(model)
+    constants = constants_of(model)
     wanted: dict[str, None] = {}
     for node in _eight_bit_nodes(model, scheme, keep_float):
         for name in _activations(node, constants):
@@ -83,7 +90,7 @@ def quantised_tensors(model: ModelProto, scheme: Scheme, keep_float: Collection[
 
 def compute_nodes(model: ModelProto) -> list[str]:
     """Nodes that can compute on 8 bits at all, named by their first output, in the graph's order."""
-    constants = _constants(model)
+    constants = constants_of(model)
     return [n.output[0] for n in model.graph.node if n.op_type in COMPUTE and _has_weights(n, constants)]
 
 
@@ -92,12 +99,12 @@ def exact_input(model: ModelProto) -> dict[str, tuple[str, Affine]]:
 
     ``(v * a) - b`` of a byte v is ``a * (v - b / a)``: nothing is lost where ``b / a`` is a whole number.
     """
-    constants, readers = _constants(model), _readers(model)
+    constants, readers = constants_of(model), _readers(model)
     out = {}
     for given in model.graph.input:
         name, scale, shift = given.name, 1.0, 0.0
-        while len(readers.get(name, ())) == 1 and readers[name][0].op_type in ("Mul", "Div", "Sub", "Add"):
-            node = readers[name][0]
+        while len(near := _reading_values(name, readers)) == 1 and near[0].op_type in ("Mul", "Div", "Sub", "Add"):
+            node = near[0]
             if node.input[0] != name or node.input[1] not in constants or constants[node.input[1]].size != 1:
                 break
             c = float(constants[node.input[1]].reshape(()))
@@ -129,7 +136,7 @@ class _Rewriter:
         self.model = ModelProto()
         self.model.CopyFrom(model)
         self.graph, self.scheme, self.ranges = self.model.graph, scheme, ranges
-        self.constants = _constants(model)
+        self.constants = constants_of(model)
         self.readers = _readers(model)
         self.results = {o.name for o in self.graph.output}
         self.eight_bit = {n.output[0] for n in _eight_bit_nodes(model, scheme, keep_float)}
@@ -150,7 +157,7 @@ class _Rewriter:
         if self.scheme.bytes_in:
             self._bytes_in(entering)
         del self.graph.node[:]
-        self.graph.node.extend(_alive(self.nodes, self.results))
+        self.graph.node.extend(alive(self.nodes, self.results))
         used = {i for n in self.graph.node for i in n.input}
         kept = [t for t in [*self.graph.initializer, *self.added.values()] if t.name in used]
         del self.graph.initializer[:]
@@ -284,7 +291,8 @@ class _Rewriter:
         self.added.setdefault(name, numpy_helper.from_array(np.asarray(value), name))
 
 
-def _constants(model: ModelProto) -> dict[str, NDArray[np.generic]]:
+def constants_of(model: ModelProto) -> dict[str, NDArray[Any]]:
+    """A graph's constants by name."""
     return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
 
 
@@ -294,6 +302,11 @@ def _readers(model: ModelProto) -> dict[str, list[NodeProto]]:
         for name in node.input:
             out.setdefault(name, []).append(node)
     return out
+
+
+def _reading_values(name: str, readers: Mapping[str, list[NodeProto]]) -> list[NodeProto]:
+    """A tensor's readers but those that look at its shape alone."""
+    return [n for n in readers.get(name, []) if n.op_type != "Shape"]
 
 
 def _activations(node: NodeProto, constants: Collection[str]) -> list[str]:
@@ -309,7 +322,7 @@ def _eight_bit_nodes(model: ModelProto, scheme: Scheme, keep_float: Collection[s
 
     Ops that compute nothing are worth 8 bits only where what they read comes from 8 bits and what reads them is.
     """
-    constants, readers = _constants(model), _readers(model)
+    constants, readers = constants_of(model), _readers(model)
     chosen = set(compute_nodes(model)) - set(keep_float)
     makers = {out: n for n in model.graph.node for out in n.output}
 
@@ -363,8 +376,8 @@ def _channel_axis(node: NodeProto, ndim: int) -> int:
     return 0 if transposed else ndim - 1
 
 
-def _alive(nodes: list[NodeProto], results: Collection[str]) -> list[NodeProto]:
-    """Without nodes that nothing reads any more."""
+def alive(nodes: list[NodeProto], results: Collection[str]) -> list[NodeProto]:
+    """Nodes (in order) without nodes that nothing reads any more."""
     wanted, kept = set(results), []
     for node in reversed(nodes):
         if wanted & set(node.output):

@@ -201,7 +201,8 @@ class StartReader(nn.Module):
 class StripDecoder(nn.Module):
     """Strip (B, 4, 224, W) to height logits (B, 112, W), a distribution a column, and presence logits (B, W).
 
-    The fourth channel shows where other rows' traces were read to run; 0 everywhere: not known."""
+    The fourth channel shows where other rows' traces were read to run (``ecg.other_rows.as_told``); 128 everywhere: not
+    known."""
 
     outputs = ("height", "presence")
 
@@ -218,8 +219,7 @@ class StripDecoder(nn.Module):
 
     def forward(self, strip: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
-        rgb, others = strip.split([3, len(STRIP_CHANNELS) - 3], dim=1)
-        f = self.encoder(torch.cat([as_seen(rgb), others * (1 / 128.0)], dim=1))
+        f = self.encoder(as_seen(strip))
         f[-1] = self.context(f[-1])
         x = self.decode(f)
         pair = self.height(x)  # (B, 2, 112, W / 2)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from distill.samples import CROP_CELLS, CoarseSample, FineSample, StripSample
 from ecg.marks import END_KINDS, FINE_STRIDE, MARK_KINDS, PULSE_REF_MM, STRIP_ROW_STRIDE
+from ecg.other_rows import as_told
 from ecg.page import F32, U8
 
 HEAT_SIGMA_CELLS = 0.8
@@ -81,7 +82,7 @@ def _planes(images: list[U8]) -> NDArray[np.uint8]:
 
 def shown(sample: CoarseSample | FineSample | StripSample) -> U8:
     """What a net is shown of a sample (H, W, channels)."""
-    return np.dstack([sample.rgb, sample.others]) if isinstance(sample, StripSample) else sample.rgb
+    return np.dstack([sample.rgb, as_told(sample.others)]) if isinstance(sample, StripSample) else sample.rgb
 
 
 def varied(sample: AnySample, rng: np.random.Generator) -> AnySample:

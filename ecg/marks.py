@@ -25,7 +25,7 @@ PLACE_CHANNELS: Final = ("dx_text", "dy_text", "dx_end", "dy_end", "log2_width",
 END_KINDS: Final = ("start", "end")
 PULSE_REF_MM: Final = 10.0
 
-STRIP_CHANNELS: Final = ("red", "green", "blue", "other_rows")  # the last: other rows' traces as read before, or 0
+STRIP_CHANNELS: Final = ("red", "green", "blue", "other_rows_above_128")  # the last: ecg.other_rows.as_told
 STRIP_ROWS: Final = 224  # rows of a decoder strip
 STRIP_COLUMNS: Final = 512  # columns of a training strip; the runtime's tiles are as wide, and read up to three at once
 STRIP_HALF_HEIGHT_MM: Final = 28.0  # at 10 mm/mV

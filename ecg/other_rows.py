@@ -46,6 +46,14 @@ def drawn(window: StripWindow, others: Iterable[ReadTrace]) -> U8:
     return out
 
 
+def as_told(others: U8) -> U8:
+    """``drawn`` as the decoder takes it, like a fourth colour: from 128 for no trace to 255 for a sure one.
+
+    On the colours' scale 128 is nothing, so that the net's picture enters as bytes without loss.
+    """
+    return np.asarray(128 + others // 2, np.uint8)
+
+
 def _stroke(row: F32) -> tuple[F32, F32]:
     """Upper and lower end (n,) of a stroke through ``row`` (n,) within each column: half way to both neighbours."""
     middle = (row[1:] + row[:-1]) / 2

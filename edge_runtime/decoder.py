@@ -15,7 +15,7 @@ from ecg.bundle import ModelBundle
 from ecg.errors import BundleError
 from ecg.geometry import StripWindow, local_scale, sample_shrunken, shrunken, strip_xy
 from ecg.marks import STRIP_CHANNELS, STRIP_ROW_STRIDE, STRIP_TALLER
-from ecg.other_rows import LEAST_SURE, ReadTrace, drawn
+from ecg.other_rows import LEAST_SURE, ReadTrace, as_told, drawn
 from ecg.page import F32, U8, LeadStrip, PageLayout, Photo, Sheet
 from edge_runtime.coarse import sigmoid
 from edge_runtime.decoder_windows import (
@@ -87,11 +87,12 @@ ReadTiles = Callable[[Sequence[Look]], list[Tile]]
 
 def open_decoder(bundle: ModelBundle, engine: str = "auto", *, threads: int | None = None) -> Engine:
     """The decoder of a bundle; raises ``BundleError`` where it isn't shown what ours is: earlier ones weren't told of
-    the other rows, or took windows of one width."""
-    shape = bundle.spec("decoder").inputs[0].shape
-    if len(shape) != 4 or shape[1] != len(STRIP_CHANNELS) or not isinstance(shape[3], str):
-        raise BundleError(f"{bundle.info.path}: its decoder takes {shape}, ours {len(STRIP_CHANNELS)} channels and any "
-                          "width; use the shipped bundle, or train and export the decoder again")  # fmt: skip
+    the other rows, or otherwise, or took windows of one width."""
+    given = bundle.spec("decoder").inputs[0]
+    if given.channels != STRIP_CHANNELS or len(given.shape) != 4 or not isinstance(given.shape[3], str):
+        raise BundleError(f"{bundle.info.path}: its decoder takes {given.shape} of {', '.join(given.channels)}, ours "
+                          f"any width of {', '.join(STRIP_CHANNELS)}; use the shipped bundle, or train and export the "
+                          "decoder again")  # fmt: skip
     return open_engine(bundle, "decoder", engine, threads=threads, side_by_side=True)
 
 
@@ -281,10 +282,8 @@ def _joined(strips: tuple[LeadStrip, ...], tiles: list[Tile]) -> RowTrace:
 
 def _run(decoder: Engine, window: StripWindow, rgb: U8, others: U8) -> Tile:
     """What the net reads in a window that shows colours (rows, columns, 3) and other rows (rows, columns)."""
-    seen = np.empty((1, len(STRIP_CHANNELS), *others.shape), np.float32)
-    seen[0, :3] = rgb.transpose(2, 0, 1)
-    seen[0, 3] = others
-    out = decoder(seen)
+    seen = np.stack([*cv2.split(rgb), as_told(others)])
+    out = decoder(seen[None])
     bins, sharpness = expected_bins(out["height"][0])
     row = bins * STRIP_ROW_STRIDE + (STRIP_ROW_STRIDE - 1) / 2
     return Tile(window, window.y_mm_of(row), sigmoid(out["presence"][0]), sharpness)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ecg.geometry import StripWindow
-from ecg.other_rows import LEAST_SURE, ReadTrace, drawn
+from ecg.other_rows import LEAST_SURE, ReadTrace, as_told, drawn
 
 WINDOW = StripWindow(10.0, 50.0, 14.0, 8.0, 128, 224)
 
@@ -43,3 +43,10 @@ def test_as_sure_as_it_was_read_and_nothing_where_it_was_not() -> None:
     seen = np.flatnonzero(drawn(WINDOW, [short]).any(axis=0))
     assert 15 <= seen[0] <= 17
     assert 30 <= seen[-1] <= 32
+
+
+def test_told_as_a_fourth_colour() -> None:
+    told = as_told(np.arange(256, dtype=np.uint8))
+    assert told.dtype == np.uint8
+    assert (told[0], told[255]) == (128, 255)  # on the colours' scale (v / 64 - 2) nothing is 0
+    assert (np.diff(told.astype(int)) >= 0).all()

@@ -162,7 +162,7 @@ class Lines:
         assert strips.shape[1:3] == (4, STRIP_ROWS)
         columns = strips.shape[3]
         assert columns % 32 == 0
-        self.told += list(strips[:, 3])
+        self.told += list(strips[:, 3].astype(int) - 128)  # 128: none
         height = np.zeros((len(strips), STRIP_ROWS // 2, columns), np.float32)
         height[:, self.row // 2] = 40.0
         return {"height": height, "presence": np.full((len(strips), columns), 9.0, np.float32)}
