@@ -11,7 +11,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -87,9 +88,15 @@ def _version(module: str) -> str | None:
     """The version of an installed module, unimported: openvino and tensorrt take seconds to load."""
     if importlib.util.find_spec(module) is None:
         return None
-    for package in importlib.metadata.packages_distributions().get(module, ()):
+    for package in _distributions().get(module, ()):
         return importlib.metadata.version(package)
     return str(getattr(importlib.import_module(module), "__version__", "?"))  # bound to the system, without metadata
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """What provides each module; looking through all that is installed takes a second."""
+    return importlib.metadata.packages_distributions()
 
 
 def _opencv() -> dict[str, Any]:

@@ -96,16 +96,16 @@ def _to_bundle(
     base_folder: Path | None,
 ) -> None:  # fmt: skip
     """``held``: folders and files that calibrate and are held out, by what they are for."""
-    from ecg.bundle import load_bundle
-    from export.build import BundleText, build_bundle
-    from export.jobs import JobSource
-    from export.to_onnx import TRAINING_DATA, jobs
-
     int8 = precision is not Precision.fp32
     if int8 and not held["shards"].is_dir():
         raise InputError(
             f"{held['shards']}: no such folder; name rendered shards with --shards, or use --precision fp32"
         )
+    from ecg.bundle import load_bundle
+    from export.build import BundleText, build_bundle
+    from export.jobs import JobSource
+    from export.to_onnx import TRAINING_DATA, jobs
+
     source = JobSource(run, samples=samples, held_out=HELD_OUT_TIMES * samples, **held) if int8 else JobSource(run)
     base = load_bundle(base_folder) if base_folder else None
     if base:
