@@ -102,7 +102,7 @@ class Strips:
     def __init__(self, photo: Photo, sheet: Sheet, windows: Sequence[StripWindow], decoder: Engine) -> None:
         self._sheet, self._decoder = sheet, decoder
         self._workers = calls_at_once(decoder)
-        self._small, self._shrink = shrunken(photo.rgb, min((_scale(sheet, w) for w in windows), default=1.0))
+        self._small, self._shrink = shrunken(photo.rgb, min(_scales(sheet, windows), default=1.0))
 
     def read(self, looks: Sequence[Look]) -> list[Tile]:
         """A tile a look."""
@@ -154,11 +154,20 @@ def _part(tile: Tile, window: StripWindow) -> Tile:
     return Tile(window, tile.y_mm[here], tile.presence[here], tile.sharpness[here])
 
 
-def _scale(sheet: Sheet, window: StripWindow) -> float:
-    """Photo px per px of a window, from every ``SPARSE``-th of its px."""
-    n_rows, n_columns = window.n_rows // SPARSE, window.n_columns // SPARSE
-    few = replace(window, n_rows=n_rows, n_columns=n_columns, px_per_mm_x=window.px_per_mm_x / SPARSE)
-    return local_scale(strip_xy(sheet, few)) / SPARSE
+def _scales(sheet: Sheet, windows: Sequence[StripWindow]) -> list[float]:
+    """Photo px per px of each window, from every ``SPARSE``-th of its px; windows of a row are sampled together."""
+    starts: dict[StripWindow, list[float]] = {}
+    for window in windows:
+        starts.setdefault(replace(window, x0_mm=0.0), []).append(window.x0_mm)
+    out = []
+    for window, x0_mm in starts.items():
+        per_mm, n_columns = window.px_per_mm_x / SPARSE, window.n_columns // SPARSE
+        first = [round((x - min(x0_mm)) * per_mm) for x in x0_mm]
+        few = replace(window, x0_mm=min(x0_mm), n_rows=window.n_rows // SPARSE, n_columns=max(first) + n_columns,
+                      px_per_mm_x=per_mm)  # fmt: skip
+        xy = strip_xy(sheet, few)
+        out += [local_scale(xy[:, k : k + n_columns]) / SPARSE for k in first]
+    return out
 
 
 def decode_rows(
