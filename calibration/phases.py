@@ -38,13 +38,12 @@ class _Join:
 
 def phased(model: ModelProto, fewer_than: int) -> ModelProto:
     """A copy in which such convolutions with fewer results than this are taken apart; of a graph without, itself."""
-    values = constants_of(model)
+    values, counts = constants_of(model), channels(model)
     makers = {out: n for n in model.graph.node for out in n.output}
-    joins = {n.output[0]: join for n in model.graph.node
-             if (join := _join(n, makers, values)) and values[n.input[1]].shape[0] < fewer_than}  # fmt: skip
+    joins = {n.output[0]: join for n in model.graph.node if (join := _join(n, makers, values))
+             and values[n.input[1]].shape[0] < fewer_than and join.beside in counts}  # fmt: skip
     if not joins:
         return model
-    counts = channels(model)
     nodes: list[NodeProto] = []
     made: list[TensorProto] = []
     for node in model.graph.node:

@@ -377,7 +377,7 @@ def _channel_axis(node: NodeProto, ndim: int) -> int:
 
 
 def alive(nodes: list[NodeProto], results: Collection[str]) -> list[NodeProto]:
-    """Nodes (in order) without nodes that nothing reads any more."""
+    """The nodes, in order, without those that nothing reads any more."""
     wanted, kept = set(results), []
     for node in reversed(nodes):
         if wanted & set(node.output):
