@@ -39,6 +39,7 @@ EDGE_MM, EDGE_PRESENT = 2.0, 0.2  # a trace this near to the window's edge may g
 EDGE_BESIDE_MM = 1.0
 SAME_ROW_MM = 1.0  # two rows whose middles lie this close are one trace on the paper
 MEET_MM = 2.0
+EDGE_OF_PHOTO_MM = 0.75
 NEAR_BINS = 24  # the expectation is taken this far around the likeliest height
 
 
@@ -101,7 +102,7 @@ class Strips:
 
     def __init__(self, photo: Photo, sheet: Sheet, windows: Sequence[StripWindow], decoder: Engine) -> None:
         self._sheet, self._decoder = sheet, decoder
-        self._workers = calls_at_once(decoder)
+        self._workers, self._size_px = calls_at_once(decoder), (photo.rgb.shape[1], photo.rgb.shape[0])
         self._small, self._shrink = shrunken(photo.rgb, min(_scales(sheet, windows), default=1.0))
 
     def read(self, looks: Sequence[Look]) -> list[Tile]:
@@ -113,11 +114,10 @@ class Strips:
     def _tiles(self, looks: Sequence[Look]) -> list[Tile]:
         """Looks that go on one after the other, read as one."""
         window = replace(looks[0].window, n_columns=tiles_columns(len(looks)))
-        tile = _run(self._decoder, window, self._pixels(window), drawn(window, looks[0].others))
+        xy = strip_xy(self._sheet, window)
+        rgb = sample_shrunken(self._small, self._shrink, xy)
+        tile = within(_run(self._decoder, window, rgb, drawn(window, looks[0].others)), xy, self._size_px)
         return [_part(tile, look.window) for look in looks]
-
-    def _pixels(self, window: StripWindow) -> U8:
-        return sample_shrunken(self._small, self._shrink, strip_xy(self._sheet, window))
 
     def _side_by_side(self, work: Callable[[S], T], items: Sequence[S]) -> list[T]:
         """What comes of every item, in as many threads as call the decoder at once."""
@@ -125,6 +125,22 @@ class Strips:
             return [work(item) for item in items]
         with ThreadPoolExecutor(self._workers) as pool:
             return list(pool.map(work, items))
+
+
+def within(tile: Tile, xy_px: F32, size_px: tuple[int, int]) -> Tile:
+    """The tile without what was read outside the photo or along its edge, which looks like a stroke in a window that
+    goes on beyond it; ``xy_px`` (rows, columns, 2): where the window's px lie in a photo of (width, height)."""
+    w, h = size_px
+    x, y = xy_px[..., 0], xy_px[..., 1]
+    inside = (x >= 0) & (y >= 0) & (x <= w - 1) & (y <= h - 1)  # not so where the lattice is unknown
+    if inside.all():
+        return tile
+    window = tile.window
+    reach = (2 * round(EDGE_OF_PHOTO_MM * per_mm) + 1 for per_mm in (window.px_per_mm_x, window.px_per_mm_y))
+    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, tuple(reach))
+    clear = cv2.erode(inside.astype(np.uint8), kernel, borderType=cv2.BORDER_REPLICATE)
+    row = np.clip(np.rint(window.row_of(tile.y_mm)), 0, window.n_rows - 1).astype(int)
+    return replace(tile, presence=tile.presence * clear[row, np.arange(window.n_columns)])
 
 
 def joined(looks: Sequence[Look], most: int) -> list[Sequence[Look]]:

@@ -9,7 +9,7 @@ from ecg.geometry import StripWindow
 from ecg.marks import STRIP_COLUMNS, STRIP_LEAST_HALF_MM, STRIP_ROWS, strip_half_height_mm
 from ecg.other_rows import ReadTrace
 from ecg.page import LeadStrip, PageLayout, Photo, Sheet, TraceMap
-from edge_runtime.decoder import Look, Strips, Tile, at_edge, decode_rows, followed, joined, settled
+from edge_runtime.decoder import Look, Strips, Tile, at_edge, decode_rows, followed, joined, settled, within
 from edge_runtime.decoder_windows import MARGIN_MM, rows_of, tile_windows, usual_half_mm
 from edge_runtime.layout_evidence import find_ink
 
@@ -243,3 +243,22 @@ def test_only_windows_that_go_on_are_joined():
     for other in (look(60.0), look(52.0, 20.0), look(52.0, others=told), a):
         assert [len(s) for s in joined([a, other], 3)] == [1, 1]
     assert [len(s) for s in joined([look(0.0, others=told), look(52.0, others=told)], 3)] == [2]
+
+
+def test_nothing_is_read_outside_the_photo_or_along_its_edge():
+    """A photo that ends 40 mm right of the window's start, its lattice unknown for the last 4 mm."""
+    level = tile(np.full(STRIP_COLUMNS, 50.0))
+    x_mm, y_mm = np.meshgrid(WINDOW.columns_mm(), WINDOW.rows_mm())
+    xy = np.dstack([x_mm, y_mm]).astype(np.float32) * 10.0
+    assert within(level, xy, (1000, 1000)) is level
+    xy[:, -32:] = np.nan
+    seen = within(level, xy, (400, 1000))
+    last = np.flatnonzero(seen.presence > 0)[-1]
+    assert seen.presence[: last + 1].all()
+    assert 40.0 - 1.1 < WINDOW.columns_mm()[last] < 40.0 - 0.6
+    assert not within(level, xy, (1000, 1000)).presence[-32:].any()
+    # The photo's upper edge runs through the window, far above the trace and then along it.
+    xy[..., 1] -= 300.0
+    assert within(level, xy, (1000, 1000)).presence[:-40].all()
+    xy[..., 1] -= 196.0
+    assert not within(level, xy, (1000, 1000)).presence.any()
