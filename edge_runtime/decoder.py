@@ -39,7 +39,7 @@ EDGE_MM, EDGE_PRESENT = 2.0, 0.2  # a trace this near to the window's edge may g
 EDGE_BESIDE_MM = 1.0
 SAME_ROW_MM = 1.0  # two rows whose middles lie this close are one trace on the paper
 MEET_MM = 2.0
-EDGE_OF_PHOTO_MM = 0.75
+EDGE_OF_PHOTO_MM = 0.25
 NEAR_BINS = 24  # the expectation is taken this far around the likeliest height
 
 
