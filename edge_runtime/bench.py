@@ -17,10 +17,12 @@ import numpy as np
 import typer
 from threadpoolctl import threadpool_limits
 
+from ecg.bundle import load_bundle
 from edge_runtime.cli import BundleOption, EngineName, EngineOption, one_line_errors
 from edge_runtime.evaluate import ResultsOption
 from edge_runtime.images import load_photos
 from edge_runtime.outputs import write_result
+from edge_runtime.reader import SHIPPED
 from edge_runtime.results_log import append_result, conditions, peak_rss_mb, tidy
 
 PHOTO_PX: Final = 4000  # long side of a 12 MP phone photo
@@ -51,7 +53,8 @@ def photo(
         made = path or _in_a_process(render_photo, Path(folder) / "photo.jpg")
         figures = measure(made, runs, threads, bundle, Path(folder) / "out", engine.value)
         data = "a photo given" if path else f"ecg.synth, folded page, long side {PHOTO_PX} px, JPEG"
-        line = {"task": "bench/photo", **conditions(data, seed=None if path else SEED), "threads": threads}
+        nets = load_bundle(bundle or SHIPPED).info
+        line = {"task": "bench/photo", **conditions(data, seed=None if path else SEED, bundle=nets), "threads": threads}
         _print(figures)
         if results:
             append_result(results, {**line, "engine": engine.value, "figures": figures})
