@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from ecg.bundle import DataSource, NetSpec, TensorSpec, file_spec, net_spec, write_bundle
 from edge_runtime.engines.cuda import driver_is_here
+from export.cli import app
 
 onnx = pytest.importorskip("onnx", reason="onnx builds the test's net")
 REPO = Path(__file__).parents[2]
@@ -21,6 +23,11 @@ OUT = TensorSpec("doubled", ("batch", 3, 8, "width"), "NCHW")
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "export.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=200, check=False)
+
+
+def in_this_process(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    return done.exit_code, done.stderr
 
 
 def bundle(path: Path, kind: str) -> Path:
@@ -40,6 +47,14 @@ def bundle(path: Path, kind: str) -> Path:
     return path
 
 
+def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
+    done = run("--out", tmp_path / "out", "--run", tmp_path, "--precision", "fp32")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("ecgscan-export: ")
+    assert "no coarse.ckpt, fine.ckpt, strip.ckpt; train with" in done.stderr
+    assert done.stdout == ""
+
+
 def test_what_is_missing_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[1]")
     for arguments, match in (
@@ -55,11 +70,11 @@ def test_what_is_missing_is_one_line(tmp_path: Path) -> None:
             "has no 8-bit nets; export the bundle again",
         ),
     ):
-        done = run("--out", tmp_path / "out", *arguments)
-        assert done.returncode == 2, done.stderr
-        assert len(done.stderr.splitlines()) == 1, done.stderr
-        assert done.stderr.startswith("ecgscan-export: ")
-        assert match in done.stderr
+        code, said = in_this_process("--out", tmp_path / "out", *arguments)
+        assert code == 2, said
+        assert len(said.splitlines()) == 1, said
+        assert said.startswith("ecgscan-export: ")
+        assert match in said
         assert not (tmp_path / "out" / "bundle.json").exists()
 
 
