@@ -70,7 +70,7 @@ def calibrate(
     do.  Whether that was enough is for the export's ladder to say.
     """
     graphs = {kind: phased(model, scheme.apart_below) for kind, scheme in SCHEMES.items()}
-    seen = {**_histograms(model, feeds, "trt"), **_histograms(graphs["ort"], feeds, "ort")}
+    seen = _histograms(graphs, feeds)
     figures = {"fp32": measure(model)}
     reached = {m: _ranges(seen, m) for m in methods}
     method: dict[str, str] = {}
@@ -110,8 +110,13 @@ def _least_costly(tried: Mapping[str, Mapping[str, float]], fp32: Mapping[str, f
     return min(tried, key=lambda m: (sum(a.excess(fp32, tried[m]) > 0 for a in allowed), tried[m]["loss"]))
 
 
-def _histograms(model: ModelProto, feeds: Sequence[Feed], kind: str) -> dict[str, Histogram]:
-    return histograms(model, quantised_tensors(model, SCHEMES[kind]), feeds)
+def _histograms(graphs: Mapping[str, ModelProto], feeds: Sequence[Feed]) -> dict[str, Histogram]:
+    """Of every tensor that any of the graphs needs a range of, each once: what graphs share has the same values."""
+    seen: dict[str, Histogram] = {}
+    for kind, graph in graphs.items():
+        if new := [t for t in quantised_tensors(graph, SCHEMES[kind]) if t not in seen]:
+            seen |= histograms(graph, new, feeds)
+    return seen
 
 
 def _ranges(seen: Mapping[str, Histogram], method: str) -> dict[str, tuple[float, float]]:

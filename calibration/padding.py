@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, numpy_helper
+
+from calibration.graphs import attributes, channels_of, constants_of, dims_of, makers_of, readers_of
 
 # These leave each channel for itself; those that reduce only where they do it along other axes.
 CHANNELWISE = ("QuantizeLinear", "DequantizeLinear", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize")
@@ -47,15 +48,10 @@ class _Graph:
 
     def __init__(self, model: ModelProto, block: int) -> None:
         self.model, self.block = model, block
-        self.values = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-        self.makers = {out: n for n in model.graph.node for out in n.output}
-        self.readers: dict[str, list[NodeProto]] = {}
-        for node in model.graph.node:
-            for name in node.input:
-                self.readers.setdefault(name, []).append(node)
-        told = _dims(model)
+        self.values, self.makers, self.readers = constants_of(model), makers_of(model), readers_of(model)
+        told = dims_of(model)
         self.ranks = {name: len(dims) for name, dims in told.items()}
-        self.counts = channels(model, told)
+        self.counts = channels_of(told)
 
     def uneven(self) -> list[str]:
         """Results of 8-bit convolutions that leave a block partly empty; a head of few channels is no block at all."""
@@ -69,7 +65,7 @@ class _Graph:
         if len(readers) == 1 and readers[0].op_type in ("QuantizeLinear", "DequantizeLinear"):
             return self.parts(readers[0].output[0])
         laid_out = len(readers) == 1 and readers[0].op_type == "DepthToSpace"
-        return (_attribute(readers[0], "blocksize") or 1) ** 2 if laid_out else 1
+        return attributes(readers[0])["blocksize"] ** 2 if laid_out else 1
 
     def flow(self, chosen: frozenset[str]) -> tuple[dict[str, Channels], frozenset[str]]:
         """All tensors whose channels differ once the chosen convolutions are filled up, and those of the chosen whose
@@ -97,12 +93,12 @@ class _Graph:
         data = [i for i in node.input if i in self.counts]
         given = [seen.get(i, Channels(np.arange(self.counts[i]), self.counts[i])) for i in data]
         by = frozenset().union(*(c.filled_by for c in given))
-        if node.op_type == "Concat" and len(given) == len(node.input) and _attribute(node, "axis") == 1:
+        if node.op_type == "Concat" and len(given) == len(node.input) and attributes(node).get("axis") == 1:
             starts = np.cumsum([0, *(c.width for c in given)])
             places = np.concatenate([c.places + s for c, s in zip(given, starts[:-1], strict=True)])
             return Channels(places, int(starts[-1]), by)
         if node.op_type == "DepthToSpace":
-            parts = (_attribute(node, "blocksize") or 1) ** 2
+            parts = attributes(node)["blocksize"] ** 2
             first, width = given[0].places[: len(given[0].places) // parts], given[0].width // parts
             whole = np.array_equal(given[0].places, (width * np.arange(parts)[:, None] + first).ravel())
             return Channels(first, width, by) if whole else None
@@ -120,7 +116,7 @@ class _Graph:
     def _eight_bit(self, conv: NodeProto) -> bool:
         """Whether a convolution has 8-bit weights and takes all channels at once."""
         maker = self.makers.get(conv.input[1])
-        return maker is not None and maker.input[0] in self.values and _attribute(conv, "group", 1) == 1
+        return maker is not None and maker.input[0] in self.values and attributes(conv).get("group", 1) == 1
 
     def filled(self, flow: Mapping[str, Channels]) -> ModelProto:
         """A copy of the model with the weights, scales and biases that these channels ask for."""
@@ -145,17 +141,6 @@ class _Graph:
         return out
 
 
-def channels(model: ModelProto, dims: Mapping[str, Any] | None = None) -> dict[str, int]:
-    """How many channels (axis 1) each tensor has of which that is known."""
-    told = _dims(model) if dims is None else dims
-    return {name: dims[1].dim_value for name, dims in told.items() if len(dims) > 1 and dims[1].dim_value}
-
-
-def _dims(model: ModelProto) -> dict[str, Any]:
-    graph = shape_inference.infer_shapes(model).graph
-    return {v.name: v.type.tensor_type.shape.dim for v in (*graph.value_info, *graph.input, *graph.output)}
-
-
 def _spread(values: NDArray[np.generic], channels: Channels, axis: int, rest: float = 0) -> NDArray[np.generic]:
     """The values of the real channels at their places among all, ``rest`` for the others."""
     shape = list(values.shape)
@@ -163,7 +148,3 @@ def _spread(values: NDArray[np.generic], channels: Channels, axis: int, rest: fl
     out = np.full(shape, rest, values.dtype)
     out[(slice(None),) * axis + (channels.places,)] = values
     return out
-
-
-def _attribute(node: NodeProto, name: str, default: int | None = None) -> int | None:
-    return next((a.i for a in node.attribute if a.name == name), default)

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from calibration.padding import channels
-from calibration.qdq import alive, constants_of
+from calibration.graphs import alive, attributes, channels_of, constants_of, dims_of, makers_of
 
 # Which of three taps fall on the small map's value before, at and behind a place: of its first and of its second copy.
 TAPS = np.array([[[1, 0, 0], [0, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 0], [0, 0, 1]]], np.float32)
@@ -38,8 +37,7 @@ class _Join:
 
 def phased(model: ModelProto, fewer_than: int) -> ModelProto:
     """A copy in which such convolutions with fewer results than this are taken apart; of a graph without, itself."""
-    values, counts = constants_of(model), channels(model)
-    makers = {out: n for n in model.graph.node for out in n.output}
+    values, makers, counts = constants_of(model), makers_of(model), channels_of(dims_of(model))
     joins = {n.output[0]: join for n in model.graph.node if (join := _join(n, makers, values))
              and values[n.input[1]].shape[0] < fewer_than and join.beside in counts}  # fmt: skip
     if not joins:
@@ -71,7 +69,7 @@ def _join(conv: NodeProto, makers: Mapping[str, NodeProto], values: Mapping[str,
     """What a convolution reads, if it is one over a map enlarged twice and joined with another one."""
     if conv.op_type != "Conv" or conv.input[1] not in values or values[conv.input[1]].shape[2:] != (3, 3):
         return None
-    told = _attributes(conv)
+    told = attributes(conv)
     steps = {*told.get("strides", []), *told.get("dilations", []), told.get("group", 1)}
     if told.get("pads") != [1] * 4 or steps - {1}:
         return None
@@ -81,7 +79,7 @@ def _join(conv: NodeProto, makers: Mapping[str, NodeProto], values: Mapping[str,
     larger = makers.get(concat.input[0])
     if larger is None or larger.op_type != "Resize" or values.get(larger.input[2], np.empty(0)).tolist() != TWICE:
         return None
-    how = _attributes(larger)
+    how = attributes(larger)
     nearest = how.get("mode") == b"nearest" and how.get("nearest_mode") == b"floor"
     aligned = how.get("coordinate_transformation_mode") == b"asymmetric"
     return _Join(larger.input[0], concat.input[1]) if nearest and aligned else None
@@ -111,7 +109,3 @@ def _apart(
     nodes.append(helper.make_node("DepthToSpace", [result + PLACES], [laid_out], laid_out, blocksize=2, mode="DCR"))
     nodes.append(helper.make_node("Add", [laid_out, beside], [result], name=f"{result}_Add"))
     return nodes, weights
-
-
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}

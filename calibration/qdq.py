@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from calibration.graphs import alive, constants_of, makers_of, readers_of
 from calibration.padding import padded
 from ecg.errors import BundleError
 
@@ -99,7 +99,7 @@ def exact_input(model: ModelProto) -> dict[str, tuple[str, Affine]]:
 
     ``(v * a) - b`` of a byte v is ``a * (v - b / a)``: nothing is lost where ``b / a`` is a whole number.
     """
-    constants, readers = constants_of(model), _readers(model)
+    constants, readers = constants_of(model), readers_of(model)
     out = {}
     for given in model.graph.input:
         name, scale, shift = given.name, 1.0, 0.0
@@ -137,7 +137,7 @@ class _Rewriter:
         self.model.CopyFrom(model)
         self.graph, self.scheme, self.ranges = self.model.graph, scheme, ranges
         self.constants = constants_of(model)
-        self.readers = _readers(model)
+        self.readers = readers_of(model)
         self.results = {o.name for o in self.graph.output}
         self.eight_bit = {n.output[0] for n in _eight_bit_nodes(model, scheme, keep_float)}
         self.tensors = quantised_tensors(model, scheme, keep_float)
@@ -291,19 +291,6 @@ class _Rewriter:
         self.added.setdefault(name, numpy_helper.from_array(np.asarray(value), name))
 
 
-def constants_of(model: ModelProto) -> dict[str, NDArray[Any]]:
-    """A graph's constants by name."""
-    return {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-
-
-def _readers(model: ModelProto) -> dict[str, list[NodeProto]]:
-    out: dict[str, list[NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            out.setdefault(name, []).append(node)
-    return out
-
-
 def _reading_values(name: str, readers: Mapping[str, list[NodeProto]]) -> list[NodeProto]:
     """A tensor's readers but those that look at its shape alone."""
     return [n for n in readers.get(name, []) if n.op_type != "Shape"]
@@ -322,9 +309,9 @@ def _eight_bit_nodes(model: ModelProto, scheme: Scheme, keep_float: Collection[s
 
     Ops that compute nothing are worth 8 bits only where what they read comes from 8 bits and what reads them is.
     """
-    constants, readers = constants_of(model), _readers(model)
+    constants, readers = constants_of(model), readers_of(model)
     chosen = set(compute_nodes(model)) - set(keep_float)
-    makers = {out: n for n in model.graph.node for out in n.output}
+    makers = makers_of(model)
 
     def through(name: str) -> bool:
         """Does this tensor come from something computed on 8 bits (a Relu on the way counts as none)?"""
@@ -374,13 +361,3 @@ def _channel_axis(node: NodeProto, ndim: int) -> int:
         return 1
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
     return 0 if transposed else ndim - 1
-
-
-def alive(nodes: list[NodeProto], results: Collection[str]) -> list[NodeProto]:
-    """The nodes, in order, without those that nothing reads any more."""
-    wanted, kept = set(results), []
-    for node in reversed(nodes):
-        if wanted & set(node.output):
-            wanted |= set(node.input)
-            kept.append(node)
-    return kept[::-1]

@@ -53,11 +53,11 @@ def photo(
         made = path or _in_a_process(render_photo, Path(folder) / "photo.jpg")
         figures = measure(made, runs, threads, bundle, Path(folder) / "out", engine.value)
         data = "a photo given" if path else f"ecg.synth, folded page, long side {PHOTO_PX} px, JPEG"
-        nets = load_bundle(bundle or SHIPPED).info
-        line = {"task": "bench/photo", **conditions(data, seed=None if path else SEED, bundle=nets), "threads": threads}
         _print(figures)
         if results:
-            append_result(results, {**line, "engine": engine.value, "figures": figures})
+            told = conditions(data, seed=None if path else SEED, bundle=load_bundle(bundle or SHIPPED).info)
+            line = {"task": "bench/photo", **told, "threads": threads, "engine": engine.value}
+            append_result(results, {**line, "figures": figures})
 
 
 @app.command()

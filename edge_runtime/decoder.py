@@ -90,7 +90,8 @@ def open_decoder(bundle: ModelBundle, engine: str = "auto", *, threads: int | No
     """The decoder of a bundle; raises ``BundleError`` where it isn't shown what ours is: earlier ones weren't told of
     the other rows, or otherwise, or took windows of one width."""
     given = bundle.spec("decoder").inputs[0]
-    if given.channels != STRIP_CHANNELS or len(given.shape) != 4 or not isinstance(given.shape[3], str):
+    fits = len(given.shape) == 4 and given.shape[1] == len(STRIP_CHANNELS) and isinstance(given.shape[3], str)
+    if given.channels != STRIP_CHANNELS or not fits:
         raise BundleError(f"{bundle.info.path}: its decoder takes {given.shape} of {', '.join(given.channels)}, ours "
                           f"any width of {', '.join(STRIP_CHANNELS)}; use the shipped bundle, or train and export the "
                           "decoder again")  # fmt: skip

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -95,14 +96,21 @@ class Reader:
         reading = self._traced(photo, found, sheet, texts, overrides, timings)
         if isinstance(reading, Unreadable):
             return reading, None
-        seen = None if self._beside is None else self._beside.submit(seen_of, photo, reading).result
+        seen = self._begun(partial(seen_of, photo, reading))
         reading = _measured(reading, found, timings)
         heard = self._at_the_hearts_speed(photo, found, reading, texts, overrides, timings)
-        if (head := self._findings) is not None:
-            told = _timed(timings, "findings", lambda: head(heard.signal, heard.quality))
-            embedding = told.embedding if self.keep_embedding else None
-            return replace(heard, findings=told.findings, embedding=embedding), seen if heard is reading else None
-        return heard, seen if heard is reading else None
+        if heard is not reading:
+            seen = partial(seen_of, photo, heard)
+        head = self._findings
+        if head is None:
+            return heard, seen
+        told = _timed(timings, "findings", lambda: head(heard.signal, heard.quality))
+        embedding = told.embedding if self.keep_embedding else None
+        return replace(heard, findings=told.findings, embedding=embedding), seen
+
+    def _begun(self, work: Callable[[], T]) -> Callable[[], T]:
+        """What gives a work's result: a core that is free begins it now, else it waits until it is asked for."""
+        return work if self._beside is None else self._beside.submit(work).result
 
     def _texts(self, photo: Photo, found: Found) -> Texts:
         """Texts far from the traces, when they are asked for; where the view shows no paper speed they will be, and a
@@ -114,7 +122,7 @@ class Reader:
         def look() -> tuple[Mark, ...]:
             return texts_beyond(photo, found, self._fine, names)
 
-        return look if speed_told(found.marks) or self._beside is None else self._beside.submit(look).result
+        return look if speed_told(found.marks) else self._begun(look)
 
     def _traced(
         self, photo: Photo, found: Found, sheet: Sheet, texts: Texts, overrides: Overrides, timings: dict[str, float]

@@ -3,10 +3,15 @@ sums, coarser levels joined again, a context over the whole picture, and a linea
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx", reason="Q/DQ graphs are built with onnx")
+
+from calibration import qdq  # noqa: E402
+from calibration.ranges import histograms, limits  # noqa: E402
 
 
 def small_net():
@@ -65,3 +70,15 @@ def net():
 def feeds():
     rng = np.random.default_rng(1)
     return [{"rgb": rng.integers(0, 256, (2, 3, 16, 16), dtype=np.uint8)} for _ in range(6)]
+
+
+@pytest.fixture(scope="session")
+def quantised():
+    """A net on 8 bits as onnxruntime has it, its channels as they are."""
+
+    def made(net, feeds):
+        tensors = qdq.quantised_tensors(net, qdq.ORT)
+        ranges = {name: limits(h, "minmax") for name, h in histograms(net, dict.fromkeys(tensors), feeds).items()}
+        return qdq.quantise(net, ranges, replace(qdq.ORT, weight_bits=7, block=1))
+
+    return made

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from onnx import checker, helper, numpy_helper
 
-from calibration import qdq
 from calibration.padding import padded
-from calibration.ranges import histograms, limits
 from calibration.sqnr import results
-
-
-def quantised(net, feeds):
-    tensors = qdq.quantised_tensors(net, qdq.ORT)
-    ranges = {name: limits(h, "minmax") for name, h in histograms(net, dict.fromkeys(tensors), feeds).items()}
-    return qdq.quantise(net, ranges, replace(qdq.ORT, weight_bits=7, block=1))
 
 
 def channels(model):
@@ -25,7 +15,7 @@ def channels(model):
     return {name.removesuffix(".w_q8"): shape[:2] for name, shape in shapes.items() if name.endswith(".w_q8")}
 
 
-def test_the_results_stay(net, feeds) -> None:
+def test_the_results_stay(net, feeds, quantised) -> None:
     plain = quantised(net, feeds)
     whole = padded(plain, 8)
     checker.check_model(whole, full_check=True)
@@ -36,7 +26,7 @@ def test_the_results_stay(net, feeds) -> None:
         assert all(np.array_equal(a, b) for a, b in zip(want, got, strict=True))
 
 
-def test_what_leads_out_of_the_convolutions_stays(net, feeds) -> None:
+def test_what_leads_out_of_the_convolutions_stays(net, feeds, quantised) -> None:
     """Blocks of 5: the context's mean goes on into a linear head, so that what gives it is left as it is."""
     plain = quantised(net, feeds)
     made = channels(padded(plain, 5))
@@ -49,7 +39,7 @@ def test_what_leads_out_of_the_convolutions_stays(net, feeds) -> None:
 
 
 @pytest.mark.parametrize("axis", [1, 2])
-def test_a_reduction_along_the_channels_is_left_alone(net, feeds, axis) -> None:
+def test_a_reduction_along_the_channels_is_left_alone(net, feeds, quantised, axis) -> None:
     plain = quantised(net, feeds)
     node = helper.make_node("ReduceMax", ["rest", "along"], ["top"], keepdims=1)
     plain.graph.initializer.append(numpy_helper.from_array(np.array([axis]), "along"))

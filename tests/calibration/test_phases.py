@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, checker, helper
 
-from calibration import qdq
 from calibration.padding import padded
 from calibration.phases import phased, whole_of
-from calibration.ranges import histograms, limits
 from calibration.sqnr import results, sqnr_db
-
-SCHEME = replace(qdq.ORT, weight_bits=7, block=1)
 
 
 def ops(model: ModelProto) -> list[str]:
     return [n.op_type for n in model.graph.node]
-
-
-def quantised(net, feeds) -> ModelProto:
-    tensors = qdq.quantised_tensors(net, SCHEME)
-    ranges = {name: limits(h, "minmax") for name, h in histograms(net, dict.fromkeys(tensors), feeds).items()}
-    return qdq.quantise(net, ranges, SCHEME)
 
 
 def test_the_same_function(net, feeds) -> None:
@@ -54,14 +42,14 @@ def test_maps_enlarged_otherwise_stay_whole(net, changed) -> None:
     assert phased(other, 9) is other
 
 
-def test_eight_bits_stay_near(net, feeds) -> None:
+def test_eight_bits_stay_near(net, feeds, quantised) -> None:
     apart = quantised(phased(net, 9), feeds)
     eight_bit = [n.input[0] for n in apart.graph.node if n.op_type == "DequantizeLinear"]
     assert {"f0_places_q", "f0_beside_q", "f0_laid_out_q"} <= set(eight_bit)
     assert min(sqnr_db(results(net, feeds), results(apart, feeds))) > 25
 
 
-def test_blocks_are_filled_place_by_place(net, feeds) -> None:
+def test_blocks_are_filled_place_by_place(net, feeds, quantised) -> None:
     """Blocks of 7: eight results of each of the four places take two."""
     led_on = ModelProto()
     led_on.CopyFrom(net)

@@ -64,6 +64,10 @@ def no_hashes(path: Path, document: dict[str, Any]) -> None:
 
 
 def earlier_decoder(path: Path, document: dict[str, Any]) -> None:
+    document["nets"]["decoder"]["inputs"][0]["shape"][1] = 3
+
+
+def decoder_told_otherwise(path: Path, document: dict[str, Any]) -> None:
     document["nets"]["decoder"]["inputs"][0]["channels"][3] = "other_rows"
 
 
@@ -75,6 +79,7 @@ CASES: list[tuple[Callable[[Path, dict[str, Any]], None], str]] = [
     (other_outputs, "bundle.json says maps of rank 2; export the bundle again"),
     (swapped_nets, "export the bundle again"),
     (missing_net, "has no net 'decoder'"),
+    (decoder_told_otherwise, "use the shipped bundle, or train and export the decoder again"),
     (earlier_decoder, "use the shipped bundle, or train and export the decoder again"),
     (no_hashes, "incomplete (no entry 'sha256')"),
 ]

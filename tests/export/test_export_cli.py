@@ -50,6 +50,7 @@ def bundle(path: Path, kind: str) -> Path:
 def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
     done = run("--out", tmp_path / "out", "--run", tmp_path, "--precision", "fp32")
     assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stderr.startswith("ecgscan-export: ")
     assert "no coarse.ckpt, fine.ckpt, strip.ckpt; train with" in done.stderr
     assert done.stdout == ""
