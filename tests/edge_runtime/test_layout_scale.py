@@ -83,6 +83,21 @@ def test_two_gains_on_one_line_are_the_limb_leads_and_the_chest_leads(middle):
     assert (found.gain_mm_per_mv, found.chest_gain_mm_per_mv) == (10.0, 5.0)
 
 
+@pytest.mark.parametrize(
+    ("more", "chest"),
+    [((), None), ((Mark("gain:5", 135.0, 180.0, 0.9),), 5.0), ((Mark("gain:10/5", 129.0, 180.0, 0.96),), 5.0)],
+)
+def test_a_frequency_band_behind_a_gain_is_no_second_one(more, chest):
+    """ "10 mm/mV 0.05-150 Hz" has a "10/5" in it; one that is printed is read more than once, or a "5" behind it."""
+    found = scale(Mark("gain:10", 108.0, 180.0, 0.87), Mark("gain:10/5", 122.0, 180.0, 0.98), *more)
+    assert (found.gain_mm_per_mv, found.chest_gain_mm_per_mv) == (10.0, chest)
+
+
+@pytest.mark.parametrize(("score", "chest"), [(0.85, 5.0), (0.75, None)])
+def test_a_second_gain_must_be_read_well(score, chest):
+    assert scale(*pulses(10.0), Mark("gain:10/5", 122.0, 180.0, score)).chest_gain_mm_per_mv == chest
+
+
 def test_crowded_pulses_give_way_to_the_text():
     """Rows 12.6 mm apart cut pulses 20 mm high into pieces of half their height."""
     one_column = Columns(20.0, 250.0, 270.0, 0.1, True)
