@@ -19,6 +19,7 @@ from ecg.page import F32, LATTICE_MM, Mark, Photo, Sheet, TraceMap, Unreadable
 from edge_runtime.coarse import Folded, area_pose, folded, look, planes, sigmoid
 from edge_runtime.engines.base import Engine
 from edge_runtime.fine_lines import even_field
+from edge_runtime.flattened import looked_flat, stands_steep
 from edge_runtime.lattice import RAD_PER_MM, SURE, Field, bilinear, field_to_sheet, mean_gradient, unwrap_grid
 from edge_runtime.mark_reader import Places, legible, read_marks, read_places, surest_apart
 
@@ -152,6 +153,8 @@ def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None
     if names is not None:
         places = places if maps is sized and places is not None else read_places(photo, maps, names)
         marks = tuple(m for m in marks if not m.kind.startswith(READABLE)) + read_marks(places, field)
+    if stands_steep(field, maps.trace):
+        sheet, cells, marks = looked_flat(photo, sheet, cells, marks, fine)
     if seen < GRID_SHOWS and _told(marks) < TOLD:
         advice = "neither ECG paper nor lead names are seen: fill the frame with the page, in even light"
         return Unreadable("finder", "not_an_ecg", advice)

@@ -71,7 +71,7 @@ def _field(phases: list[NDArray[np.complex64]], waves: tuple[Wave, Wave], paper:
     x, y = (np.arange(n) * FINE_STRIDE + (FINE_STRIDE - 1) / 2 for n in paper.shape[::-1])
     mm, off = [], []
     for z, wave in zip(phases, waves, strict=True):
-        phase, missed = unwrapped(z, certainty.astype(np.float32))
+        phase, missed = unwrapped(z, certainty.astype(np.float32), 2 * np.pi)
         mm.append(phase / (2 * np.pi) + wave[0] * x + wave[1] * y[:, None])
         off.append(missed / (2 * np.pi))
     residual_mm = float(np.median(np.hypot(*off)[sure]))

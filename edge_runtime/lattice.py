@@ -3,14 +3,13 @@
 The net says for every square millimetre of its upright view how far it lies past a heavy line, along time and across
 (as cosine and sine, their length being its certainty).  Unwrapping these two phase fields gives page millimetres
 everywhere, folds and crumples included: weighted least squares (Ghiglia and Romero, J. Opt. Soc. Am. A 11, 107, 1994)
-around a carrier that is fitted first, then congruence with the measured phases, then smoothing by certainty.
+around a carrier that is fitted first, then congruence with the measured phases, smoothed between the paper's creases.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from ecg.geometry import View
 from ecg.marks import FINE_STRIDE
 from ecg.page import F32, LATTICE_MM, Sheet
+from edge_runtime.creases import between_creases, cosines
 from edge_runtime.slips import unslipped, wrapped
 
 F64 = NDArray[np.float64]
@@ -26,7 +26,6 @@ RAD_PER_MM = 2 * np.pi / LATTICE_MM
 SOLVE = ((4, 1.5), (2, 0.0))  # cells between the points that the least squares run on, and the phases' blur before
 MAX_ITERATIONS, TOLERANCE = 30, 3e-3
 MAX_PAGE_MM = 700.0  # no page is larger
-NARROW_MM, WIDE_MM, NOISE_MM = 2.5, 9.0, 0.12
 CUBIC = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2), (3, 0), (2, 1), (1, 2), (0, 3))  # powers of x and y
 SETTLED_CELLS = 1e-6
 SURE = 0.35  # amplitude from which a cell's phase counts as seen
@@ -58,7 +57,7 @@ def unwrap_grid(grid: F32, paper: F32) -> Field | None:
     return Field(mm.astype(np.float32), certainty.astype(np.float32), residual_mm)
 
 
-def unwrapped(z: NDArray[np.complex64], certainty: F32) -> tuple[F64, F64]:
+def unwrapped(z: NDArray[np.complex64], certainty: F32, rad_per_mm: float = RAD_PER_MM) -> tuple[F64, F64]:
     """Unwrapped phase (h, w) rad and how far the measured phase lies off it (h, w) rad."""
     h, w = z.shape
     weight = certainty.astype(np.float64) ** 2
@@ -70,25 +69,11 @@ def unwrapped(z: NDArray[np.complex64], certainty: F32) -> tuple[F64, F64]:
         rest = _solve(wrapped(measured - carrier), weight, step, smoothing)
         carrier = _blend(carrier + rest, weight)
     carrier = unslipped(carrier, unit, weight)
-    # Congruent with what was measured, where that is near the smooth surface; smoothed by certainty.
-    off = wrapped(measured - carrier)
-    local = _normalised_blur(off, weight * np.exp(-((off / 1.2) ** 2)), 1.6)
-    phase = _smoothed(carrier + local, weight)
+    # Congruent with what was measured; the cubic trend apart, which isn't bent by creases.
+    near = carrier + wrapped(measured - carrier)
+    trend = _trend(near, weight)
+    phase = trend + between_creases((near - trend) / rad_per_mm, weight) * rad_per_mm
     return phase, np.abs(wrapped(measured - phase))
-
-
-def _smoothed(phase: F64, weight: F64) -> F64:
-    """The field averaged by certainty, its cubic trend apart so that slopes survive at holes and edges.
-
-    Over a wide neighbourhood where the paper is smooth, which takes the phases' noise out (0.1 mm cost a steep QRS
-    complex several dB), over a narrow one where wide and narrow differ by more than noise: folds and crumples.
-    """
-    trend = _trend(phase, weight)
-    rest = phase - trend
-    narrow, wide = (_normalised_blur(rest, weight, sigma) for sigma in (NARROW_MM, WIDE_MM))
-    differ = cv2.GaussianBlur(((narrow - wide) ** 2).astype(np.float32), (0, 0), WIDE_MM / 2)
-    smooth = np.exp(-np.asarray(differ, np.float64) / (NOISE_MM * RAD_PER_MM) ** 2)
-    return np.asarray(trend + narrow + smooth * (wide - narrow))
 
 
 def mean_gradient(unit: NDArray[np.complexfloating], weight: F64) -> tuple[float, float]:
@@ -132,7 +117,7 @@ def _least_squares(phase: F64, weight: F64) -> F64:
         return out
 
     h, w = phase.shape
-    up, across = _cosines(h), _cosines(w)
+    up, across = cosines(h), cosines(w)
     eigen = (2 * np.cos(np.pi * np.arange(h) / h) - 2)[:, None] + (2 * np.cos(np.pi * np.arange(w) / w) - 2)[None]
     eigen[0, 0] = np.inf  # no constant
     inverse = (1 / eigen).astype(np.float32)
@@ -153,15 +138,6 @@ def _least_squares(phase: F64, weight: F64) -> F64:
     # f is known up to a constant: put it on the measured phase.
     shift = np.angle(np.sum(weight**2 * np.exp(1j * (phase - f))))
     return np.asarray(f + shift, dtype=np.float64)
-
-
-@lru_cache(maxsize=8)
-def _cosines(n: int) -> F32:
-    """The orthonormal DCT-II as a matrix (n, n): quicker than a transform at sizes that are no powers of two."""
-    k = np.arange(n)
-    rows = np.sqrt(2 / n) * np.cos(np.pi * k[:, None] * (k + 0.5) / n)
-    rows[0] = np.sqrt(1 / n)
-    return np.asarray(rows, dtype=np.float32)
 
 
 def _sum(a: F32, b: F32) -> float:
@@ -195,13 +171,6 @@ def _trend(solved: F64, weight: F64) -> F64:
     for (i, j), c in zip(CUBIC, coefficients.tolist(), strict=True):
         table[j, i] = c
     return np.asarray(powers_y @ table @ powers_x.T, dtype=np.float64)
-
-
-def _normalised_blur(values: F64, weight: F64, sigma: float) -> F64:
-    """Mean of the neighbourhood by weight, falling off to 0 far from any; in single precision: values are small."""
-    top = cv2.GaussianBlur((values * weight).astype(np.float32), (0, 0), sigma)
-    bottom = cv2.GaussianBlur(weight.astype(np.float32), (0, 0), sigma)
-    return np.asarray(top / (bottom + 1e-3))
 
 
 def field_to_sheet(

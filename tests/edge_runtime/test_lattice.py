@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from ecg.geometry import View
-from edge_runtime.lattice import _cosines, field_to_sheet, unwrap_grid
+from edge_runtime.creases import cosines
+from edge_runtime.lattice import field_to_sheet, unwrap_grid
 
 H, W = 160, 240
 
@@ -63,7 +64,7 @@ def test_nodes_lie_where_the_grid_lines_cross(seed):
 
 def test_cosines_transform_as_opencv_does():
     x = np.random.default_rng(0).normal(size=(88, 160)).astype(np.float32)
-    assert np.allclose(_cosines(88) @ x @ _cosines(160).T, cv2.dct(x), atol=1e-5)
+    assert np.allclose(cosines(88) @ x @ cosines(160).T, cv2.dct(x), atol=1e-5)
 
 
 def test_no_grid_is_none():
