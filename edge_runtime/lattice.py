@@ -8,6 +8,7 @@ around a carrier that is fitted first, then congruence with the measured phases,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from edge_runtime.creases import between_creases, cosines
 from edge_runtime.slips import unslipped, wrapped
 
 F64 = NDArray[np.float64]
+Smoothing = Callable[[F64, F64, F64], F64]  # carrier and what was measured beside it, rad, and weight to phase
 RAD_PER_MM = 2 * np.pi / LATTICE_MM
 SOLVE = ((4, 1.5), (2, 0.0))  # cells between the points that the least squares run on, and the phases' blur before
 MAX_ITERATIONS, TOLERANCE = 30, 3e-3
@@ -57,8 +59,11 @@ def unwrap_grid(grid: F32, paper: F32) -> Field | None:
     return Field(mm.astype(np.float32), certainty.astype(np.float32), residual_mm)
 
 
-def unwrapped(z: NDArray[np.complex64], certainty: F32, rad_per_mm: float = RAD_PER_MM) -> tuple[F64, F64]:
-    """Unwrapped phase (h, w) rad and how far the measured phase lies off it (h, w) rad."""
+def unwrapped(z: NDArray[np.complex64], certainty: F32, smoothed: Smoothing | None = None) -> tuple[F64, F64]:
+    """Unwrapped phase (h, w) rad and how far the measured phase lies off it (h, w) rad.
+
+    ``smoothed`` makes a field of what was measured; by default ``creased``.
+    """
     h, w = z.shape
     weight = certainty.astype(np.float64) ** 2
     measured: F64 = np.angle(z).astype(np.float64)
@@ -69,11 +74,15 @@ def unwrapped(z: NDArray[np.complex64], certainty: F32, rad_per_mm: float = RAD_
         rest = _solve(wrapped(measured - carrier), weight, step, smoothing)
         carrier = _blend(carrier + rest, weight)
     carrier = unslipped(carrier, unit, weight)
-    # Congruent with what was measured; the cubic trend apart, which isn't bent by creases.
-    near = carrier + wrapped(measured - carrier)
-    trend = _trend(near, weight)
-    phase = trend + between_creases((near - trend) / rad_per_mm, weight) * rad_per_mm
+    phase = (smoothed or creased)(carrier, wrapped(measured - carrier), weight)  # congruent with what was measured
     return phase, np.abs(wrapped(measured - phase))
+
+
+def creased(carrier: F64, off: F64, weight: F64) -> F64:
+    """The phase of heavy lines, ``off`` beside an unwrapped carrier: smooth but for creases."""
+    near = carrier + off
+    trend = cubic_trend(near, weight)
+    return trend + between_creases((near - trend) / RAD_PER_MM, weight) * RAD_PER_MM
 
 
 def mean_gradient(unit: NDArray[np.complexfloating], weight: F64) -> tuple[float, float]:
@@ -147,12 +156,12 @@ def _sum(a: F32, b: F32) -> float:
 
 def _blend(solved: F64, weight: F64) -> F64:
     """The solution where the grid is seen, a smooth continuation of it (a cubic polynomial) elsewhere."""
-    smooth = _trend(solved, weight)
+    smooth = cubic_trend(solved, weight)
     near = np.clip(cv2.GaussianBlur(weight.astype(np.float32), (0, 0), 4.0) * 4, 0, 1)
     return smooth + near * (solved - smooth)
 
 
-def _trend(solved: F64, weight: F64) -> F64:
+def cubic_trend(solved: F64, weight: F64) -> F64:
     """Cubic polynomial in x and y through a field, robust, by weight."""
     h, w = weight.shape
     powers_x, powers_y = (np.vander(np.arange(n) / n - 0.5, 4, increasing=True) for n in (w, h))
