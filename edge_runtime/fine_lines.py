@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ecg.geometry import VIEW_PX_PER_MM
 from ecg.marks import FINE_STRIDE
 from ecg.page import F32, LATTICE_MM, U8
-from edge_runtime.lattice import RAD_PER_MM, SURE, Field, cubic_trend, unwrapped
+from edge_runtime.lattice import SURE, Field, unwrapped
 
 F64 = NDArray[np.float64]
 Wave = tuple[float, float]  # cycles a px along x and y
@@ -34,8 +34,6 @@ TRACED: Final = 0.3  # probability of a trace
 INK: Final = 97.0  # percentile of darkness that lines reach and writing goes beyond
 HALF_SEEN: Final = 0.5  # share of bare paper around a place below which its lines count for less
 AMPLITUDE: Final = 90.0  # percentile that counts as seen for certain
-LOCAL_CELLS, NARROW_CELLS, WIDE_CELLS = 1.6, 2.5, 9.0  # that phases are averaged over
-FAR_RAD, NOISE_RAD = 1.2, 0.12 * RAD_PER_MM
 
 
 def even_field(view_rgb: U8, grid: F32, paper: F32, trace: F32) -> Field | None:
@@ -73,35 +71,13 @@ def _field(phases: list[NDArray[np.complex64]], waves: tuple[Wave, Wave], paper:
     x, y = (np.arange(n) * FINE_STRIDE + (FINE_STRIDE - 1) / 2 for n in paper.shape[::-1])
     mm, off = [], []
     for z, wave in zip(phases, waves, strict=True):
-        phase, missed = unwrapped(z, certainty.astype(np.float32), _averaged)
+        # These phases are means already, rounded at creases: kept sharp there 12 of 30 pages were read instead of 17.
+        phase, missed = unwrapped(z, certainty.astype(np.float32), sharp=False)
         mm.append(phase / (2 * np.pi) + wave[0] * x + wave[1] * y[:, None])
         off.append(missed / (2 * np.pi))
     residual_mm = float(np.median(np.hypot(*off)[sure]))
     page_mm = np.stack(mm, axis=-1).astype(np.float32)
     return Field(page_mm, certainty.astype(np.float32), residual_mm, LATTICE_MM / LINES_A_BOX)
-
-
-def _averaged(carrier: F64, off: F64, weight: F64) -> F64:
-    """The phase averaged by certainty, its cubic trend apart so that slopes survive at holes and edges.
-
-    Over a wide neighbourhood where the paper is smooth, over a narrow one where the two differ by more than noise.
-    These phases are means already, and rounder at creases than heavy lines': kept sharp between creases they are read
-    worse (12 of 30 photographed pages instead of 17).
-    """
-    near = carrier + _mean_around(off, weight * np.exp(-((off / FAR_RAD) ** 2)), LOCAL_CELLS)
-    trend = cubic_trend(near, weight)
-    rest = near - trend
-    narrow, wide = (_mean_around(rest, weight, sigma) for sigma in (NARROW_CELLS, WIDE_CELLS))
-    differ = cv2.GaussianBlur(((narrow - wide) ** 2).astype(np.float32), (0, 0), WIDE_CELLS / 2)
-    smooth = np.exp(-np.asarray(differ, np.float64) / NOISE_RAD**2)
-    return np.asarray(trend + narrow + smooth * (wide - narrow))
-
-
-def _mean_around(values: F64, weight: F64, sigma: float) -> F64:
-    """Mean of the neighbourhood by weight, falling off to 0 far from any; in single precision: values are small."""
-    top = cv2.GaussianBlur((values * weight).astype(np.float32), (0, 0), sigma)
-    bottom = cv2.GaussianBlur(weight.astype(np.float32), (0, 0), sigma)
-    return np.asarray(top / (bottom + 1e-3))
 
 
 def box_share(grid: F32, even: Field) -> float:

@@ -27,7 +27,7 @@ F64 = NDArray[np.float64]
 # third has more; flattened, the worst of these came from 10 and 12 dB to 19, and few lost as much as 1.
 STEEP: Final = 0.1
 SHARE: Final = 98.0  # percentile of the cells with ink
-AROUND_CELLS: Final = 5
+AROUND_CELLS: Final = 15  # a facet is larger; tall traces bend the phases around them
 MOST_PX: Final = 2_600_000
 PAD: Final = 32  # the fine finder's coarsest stride
 FIRST_MM: Final = (FINE_STRIDE - 1) / 2 / VIEW_PX_PER_MM  # the first cell's middle

@@ -8,7 +8,6 @@ around a carrier that is fitted first, then congruence with the measured phases,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -23,11 +22,12 @@ from edge_runtime.creases import between_creases, cosines
 from edge_runtime.slips import unslipped, wrapped
 
 F64 = NDArray[np.float64]
-Smoothing = Callable[[F64, F64, F64], F64]  # carrier and what was measured beside it, rad, and weight to phase
 RAD_PER_MM = 2 * np.pi / LATTICE_MM
 SOLVE = ((4, 1.5), (2, 0.0))  # cells between the points that the least squares run on, and the phases' blur before
 MAX_ITERATIONS, TOLERANCE = 30, 3e-3
 MAX_PAGE_MM = 700.0  # no page is larger
+LOCAL_CELLS, NARROW_CELLS, WIDE_CELLS = 1.6, 2.5, 9.0  # that phases are averaged over
+FAR_RAD, NOISE_RAD = 1.2, 0.12 * RAD_PER_MM
 CUBIC = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2), (3, 0), (2, 1), (1, 2), (0, 3))  # powers of x and y
 SETTLED_CELLS = 1e-6
 SURE = 0.35  # amplitude from which a cell's phase counts as seen
@@ -35,7 +35,7 @@ SURE = 0.35  # amplitude from which a cell's phase counts as seen
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """Page mm of every cell of the view: mm (h, w, 2); certainty (h, w) 0..1; residual_mm: measured against smooth;
+    """Page mm of every cell of the view: mm (h, w, 2); certainty (h, w) 0..1; residual_mm: measured against mean;
     lines_mm: how far apart the lines lie whose phases were measured."""
 
     mm: F32
@@ -59,11 +59,9 @@ def unwrap_grid(grid: F32, paper: F32) -> Field | None:
     return Field(mm.astype(np.float32), certainty.astype(np.float32), residual_mm)
 
 
-def unwrapped(z: NDArray[np.complex64], certainty: F32, smoothed: Smoothing | None = None) -> tuple[F64, F64]:
-    """Unwrapped phase (h, w) rad and how far the measured phase lies off it (h, w) rad.
-
-    ``smoothed`` makes a field of what was measured; by default ``creased``.
-    """
+def unwrapped(z: NDArray[np.complex64], certainty: F32, *, sharp: bool = True) -> tuple[F64, F64]:
+    """Unwrapped phase (h, w) rad, creases kept if ``sharp``, and how far the measured phase lies off the mean around it
+    (h, w) rad."""
     h, w = z.shape
     weight = certainty.astype(np.float64) ** 2
     measured: F64 = np.angle(z).astype(np.float64)
@@ -74,15 +72,31 @@ def unwrapped(z: NDArray[np.complex64], certainty: F32, smoothed: Smoothing | No
         rest = _solve(wrapped(measured - carrier), weight, step, smoothing)
         carrier = _blend(carrier + rest, weight)
     carrier = unslipped(carrier, unit, weight)
-    phase = (smoothed or creased)(carrier, wrapped(measured - carrier), weight)  # congruent with what was measured
-    return phase, np.abs(wrapped(measured - phase))
+    off = wrapped(measured - carrier)
+    mean = _averaged(carrier, off, weight)
+    phase = _creased(carrier + off, weight) if sharp else mean  # congruent with what was measured
+    return phase, np.abs(wrapped(measured - mean))
 
 
-def creased(carrier: F64, off: F64, weight: F64) -> F64:
-    """The phase of heavy lines, ``off`` beside an unwrapped carrier: smooth but for creases."""
-    near = carrier + off
-    trend = cubic_trend(near, weight)
+def _creased(near: F64, weight: F64) -> F64:
+    """The measured phase smoothed between creases, its cubic trend apart, which goes on where nothing is seen."""
+    trend = _trend(near, weight)
     return trend + between_creases((near - trend) / RAD_PER_MM, weight) * RAD_PER_MM
+
+
+def _averaged(carrier: F64, off: F64, weight: F64) -> F64:
+    """The phase ``off`` beside a carrier, averaged by certainty, its cubic trend apart so that slopes survive at holes
+    and edges.
+
+    Over a wide neighbourhood where the paper is smooth, over a narrow one where the two differ by more than noise.
+    """
+    near = carrier + _mean_around(off, weight * np.exp(-((off / FAR_RAD) ** 2)), LOCAL_CELLS)
+    trend = _trend(near, weight)
+    rest = near - trend
+    narrow, wide = (_mean_around(rest, weight, sigma) for sigma in (NARROW_CELLS, WIDE_CELLS))
+    differ = cv2.GaussianBlur(((narrow - wide) ** 2).astype(np.float32), (0, 0), WIDE_CELLS / 2)
+    smooth = np.exp(-np.asarray(differ, np.float64) / NOISE_RAD**2)
+    return np.asarray(trend + narrow + smooth * (wide - narrow))
 
 
 def mean_gradient(unit: NDArray[np.complexfloating], weight: F64) -> tuple[float, float]:
@@ -156,12 +170,12 @@ def _sum(a: F32, b: F32) -> float:
 
 def _blend(solved: F64, weight: F64) -> F64:
     """The solution where the grid is seen, a smooth continuation of it (a cubic polynomial) elsewhere."""
-    smooth = cubic_trend(solved, weight)
+    smooth = _trend(solved, weight)
     near = np.clip(cv2.GaussianBlur(weight.astype(np.float32), (0, 0), 4.0) * 4, 0, 1)
     return smooth + near * (solved - smooth)
 
 
-def cubic_trend(solved: F64, weight: F64) -> F64:
+def _trend(solved: F64, weight: F64) -> F64:
     """Cubic polynomial in x and y through a field, robust, by weight."""
     h, w = weight.shape
     powers_x, powers_y = (np.vander(np.arange(n) / n - 0.5, 4, increasing=True) for n in (w, h))
@@ -180,6 +194,13 @@ def cubic_trend(solved: F64, weight: F64) -> F64:
     for (i, j), c in zip(CUBIC, coefficients.tolist(), strict=True):
         table[j, i] = c
     return np.asarray(powers_y @ table @ powers_x.T, dtype=np.float64)
+
+
+def _mean_around(values: F64, weight: F64, sigma: float) -> F64:
+    """Mean of the neighbourhood by weight, falling off to 0 far from any; in single precision: values are small."""
+    top = cv2.GaussianBlur((values * weight).astype(np.float32), (0, 0), sigma)
+    bottom = cv2.GaussianBlur(weight.astype(np.float32), (0, 0), sigma)
+    return np.asarray(top / (bottom + 1e-3))
 
 
 def field_to_sheet(

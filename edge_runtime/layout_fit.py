@@ -71,7 +71,7 @@ def fit_columns(match: Match, seen: Seen, ink: Ink) -> Columns:
     if not (lines.nominal or gap or match.lattice.single):
         gap = _blank(ink, rows[:n_base], lines.x0_mm, lines.pitch_mm, n_cols)
     end = lines.x0_mm + n_cols * lines.pitch_mm - gap
-    end = end if match.lattice.single else _end(end, ends.where(~rhythm) if gap else ends, ink, rows)
+    end = end if lone else _end(end, ends.where(~rhythm) if gap else ends, ink, rows)
     return Columns(lines.x0_mm, lines.pitch_mm, end, lines.sigma_mm, lines.nominal, gap)
 
 
