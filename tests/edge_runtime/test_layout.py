@@ -268,6 +268,16 @@ def test_unusual_columns_are_measured(width):
 FAR = 1e3
 
 
+@pytest.mark.parametrize("name", ["6x1-chest", "6x1-limb", "12x1"])
+@pytest.mark.parametrize("width", [115.0, 131.0])
+def test_rows_of_one_column_end_where_their_end_marks_agree(name, width):
+    """Records of 4.6 and 5.2 s, none of those that columns are usually made for."""
+    page = simulate(LAYOUTS[name], np.random.default_rng(0), Style(column_mm=width, drop=0.1, text=True))
+    found = read(page)
+    assert len(found.strips) == len(page.strips)
+    assert [s.x1_mm - page.x0 for s in found.strips] == pytest.approx([width] * len(page.strips), abs=0.6)
+
+
 @pytest.mark.parametrize(
     ("name", "window", "leads"),
     [
