@@ -33,7 +33,7 @@ from edge_runtime.layout_gaps import with_seen_gaps
 from edge_runtime.pulses import looked_at
 from edge_runtime.refine import refined
 from edge_runtime.relabel import relabelled
-from edge_runtime.signals import assemble
+from edge_runtime.signals import assemble, levelled
 from edge_runtime.start_reader import with_read_starts
 from edge_runtime.tempo import other_speed
 
@@ -142,7 +142,7 @@ class Reader:
         if quality["coverage"] < MIN_COVERAGE or quality["confidence"] < MIN_CONFIDENCE:
             return Unreadable("decoder", "traces_not_followed",
                               "the traces can't be followed: come closer, hold still, use even light")  # fmt: skip
-        return Reading(sheet, layout, signal, quality)
+        return Reading(sheet, levelled(rows, layout, signal), signal, quality)
 
     def _layout(
         self, photo: Photo, found: Found, sheet: Sheet, texts: Texts, overrides: Overrides

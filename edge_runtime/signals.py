@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +40,34 @@ def assemble(rows: tuple[RowTrace, ...], layout: PageLayout) -> EcgSignal:
         confidence[i, part][use] = sure[:m][use]
         filled[i, part][use] = fill[:m][use]
     return EcgSignal(mv, FS_HZ, confidence, filled)
+
+
+def levelled(rows: tuple[RowTrace, ...], layout: PageLayout, signal: EcgSignal) -> PageLayout:
+    """The layout with the zero of leads that are printed again where the signal, taken from the longer print, has it.
+
+    Where a trace wanders the middle of 2.5 seconds is another than that of ten.
+    """
+    moved: dict[LeadStrip, LeadStrip] = {}
+    for row in rows:
+        for strip in row.strips:
+            longest = max(s.x1_mm - s.x0_mm for s in layout.strips if s.lead == strip.lead)
+            if strip.x1_mm - strip.x0_mm < longest:
+                off = _off_own_ink(strip, row, layout, signal)
+                moved[strip] = replace(strip, baseline_mm=strip.baseline_mm + off)
+    return replace(layout, strips=tuple(moved.get(s, s) for s in layout.strips))
+
+
+def _off_own_ink(strip: LeadStrip, row: RowTrace, layout: PageLayout, signal: EcgSignal) -> float:
+    """How far below the lead's signal a strip's own ink runs, mm: the median; 0 where nothing tells."""
+    lead, sign = base_lead(strip.lead)
+    at_s = strip.start_s + (row.x_mm - strip.x0_mm) / layout.paper_speed_mm_per_s
+    k = np.rint(at_s * signal.fs_hz).astype(int)
+    own = (row.x_mm > strip.x0_mm) & (row.x_mm < strip.x1_mm) & (row.presence > PRESENT)
+    own &= (k >= 0) & (k < signal.mv.shape[1])
+    expected = strip.baseline_mm - sign * signal.mv[LEAD_INDEX[lead], k[own]] * strip.gain_mm_per_mv
+    off = row.y_mm[own] - expected
+    off = off[np.isfinite(off)]
+    return float(np.median(off)) if len(off) else 0.0
 
 
 def _lead(strip: LeadStrip, row: RowTrace, speed: float) -> tuple[int, F64, F64, NDArray[np.bool_]]:

@@ -6,7 +6,15 @@ import pytest
 from ecg.page import LeadStrip, PageLayout
 from edge_runtime.decoder import RowTrace, Tile, _joined, expected_bins
 from edge_runtime.decoder_windows import rows_of, tile_windows
-from edge_runtime.signals import assemble, continued, cubic, own_columns, without_islands, without_strokes
+from edge_runtime.signals import (
+    assemble,
+    continued,
+    cubic,
+    levelled,
+    own_columns,
+    without_islands,
+    without_strokes,
+)
 
 
 def wave(t):
@@ -39,6 +47,21 @@ def test_heights_become_millivolts_on_the_printed_clock(speed, gain):
         assert np.abs(signal.mv[i, part] - wave(t)).max() < 0.01
         assert np.isnan(np.delete(signal.mv[i], np.arange(part.start, part.stop))).all()
     assert np.isnan(signal.mv[1]).all()
+
+
+@pytest.mark.parametrize("off_mm", [0.0, 1.7, -2.2])
+def test_a_lead_printed_again_has_its_zero_where_the_longer_print_has_it(off_mm):
+    """A wandering trace has another middle in 2.5 s than in ten; what was taken for it is moved, nothing else."""
+    (short,), layout = one_row(leads=("I", "II"))
+    x = np.arange(14, 151, 1 / 8)
+    strip = LeadStrip("I", 3, 20, 145, 140.0, 0.0, 10.0)
+    long = RowTrace((strip,), x, 140.0 - 10 * wave((x - 20) / 25), np.ones(len(x), np.float32),
+                    np.ones(len(x), np.float32))  # fmt: skip
+    wrong = tuple(replace(s, baseline_mm=s.baseline_mm + off_mm) for s in short.strips)
+    rows, layout = (replace(short, strips=wrong), long), replace(layout, strips=(*wrong, strip))
+    found = levelled(rows, layout, assemble(rows, layout))
+    assert found.strips[0].baseline_mm == pytest.approx(50.0, abs=0.05)
+    assert found.strips[1:] == layout.strips[1:]
 
 
 def test_a_lead_cut_within_a_beat_ends_where_its_own_trace_ran():
