@@ -28,7 +28,7 @@ F64 = NDArray[np.float64]
 STEEP: Final = 0.1
 SHARE: Final = 98.0  # percentile of the cells with ink
 AROUND_CELLS: Final = 15  # a facet is larger; tall traces bend the phases around them
-MOST_PX: Final = 2_600_000
+MOST_PX, LEAST_SIDE_PX = 2_600_000, 64  # that the finder is shown
 PAD: Final = 32  # the fine finder's coarsest stride
 FIRST_MM: Final = (FINE_STRIDE - 1) / 2 / VIEW_PX_PER_MM  # the first cell's middle
 SEEN: Final = 0.5  # probability of a cell with ink
@@ -84,10 +84,11 @@ def _at(off_mm: F32, sheet: Sheet, xy_mm: F64) -> F64:
 
 
 def _off_mm(photo: Photo, sheet: Sheet, fine: Engine) -> F32 | None:
-    """How far page x and y lie beyond the sheet's (h, w, 2), a cell a millimetre; None for paper of too many px."""
+    """How far page x and y lie beyond the sheet's (h, w, 2), a cell a millimetre; None for paper of too many px or
+    next to none."""
     ny, nx = sheet.node_px.shape[:2]
     width, height = (-(-round((n - 1) * sheet.step_mm * VIEW_PX_PER_MM) // PAD) * PAD for n in (nx, ny))
-    if width * height > MOST_PX or min(width, height) < PAD:
+    if width * height > MOST_PX or min(width, height) < LEAST_SIDE_PX:
         return None
     xy = grid_xy(sheet, sheet.x0_mm + np.arange(width) / VIEW_PX_PER_MM,
                  sheet.y0_mm + np.arange(height) / VIEW_PX_PER_MM)  # fmt: skip
