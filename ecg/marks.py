@@ -9,6 +9,8 @@ from ecg.leads import LEADS, STROKE_LEADS
 COARSE_PX: Final = 512  # side of the letterboxed thumbnail
 COARSE_STRIDE: Final = 16
 COARSE_REF_PX_PER_MM: Final = 2.0  # the scale channel holds log2(thumbnail px per mm / this)
+FINE_PAD: Final = 32  # the fine finder's coarsest stride: its pictures' sides are multiples of it
+FINE_LEAST_PX, FINE_MOST_PX = 64, 2_600_000  # a side and a whole picture that it is shown
 FINE_STRIDE: Final = 4  # one cell of the fine maps is one millimetre at ecg.geometry.VIEW_PX_PER_MM
 LEAD_KINDS: Final = tuple(f"lead:{name}" for name in (*LEADS, "-aVR"))
 STROKE_KINDS: Final = tuple(f"lead:{name}" for name in STROKE_LEADS)

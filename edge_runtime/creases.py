@@ -14,7 +14,6 @@ what is nearly right there, such as a trend, is taken off before.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
 import cv2
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg.page import F32
+from edge_runtime.cosines import bends, cosines
 
 F64 = NDArray[np.float64]
 # Beside the traces of 30 rendered pages photographed (every second development page), mm rms, folded and crumpled ones
@@ -61,8 +61,7 @@ def _least_bent(measured: F32, weight: F32) -> F32:
     """See the module: f for m = ``measured``, w = ``weight``."""
     h, w = measured.shape
     up, across = cosines(h), cosines(w)
-    bend = (2 - 2 * np.cos(np.pi * np.arange(h) / h))[:, None] + (2 - 2 * np.cos(np.pi * np.arange(w) / w))[None]
-    inverse = (1 / (1 + STEP * bend**2)).astype(np.float32)
+    inverse = (1 / (1 + STEP * bends(h, w) ** 2)).astype(np.float32)
     least = np.full((h, w), STIFF_MM / STEP, np.float32)
     least[[0, -1]] = least[:, [0, -1]] = 0  # mirrored cells there: a slope is no crease
     field, held = measured, np.float32(1) + weight
@@ -107,12 +106,3 @@ def _curved(f: F32, axis: int) -> F32:
     wide = cv2.copyMakeBorder(f, *border, cv2.BORDER_REPLICATE)
     around = wide[:, 2:] + wide[:, :-2] if axis else wide[2:] + wide[:-2]
     return np.asarray(around - 2 * f, np.float32)
-
-
-@lru_cache(maxsize=16)
-def cosines(n: int) -> F32:
-    """The orthonormal DCT-II as a matrix (n, n): quicker than a transform at sizes that are no powers of two."""
-    k = np.arange(n)
-    rows = np.sqrt(2 / n) * np.cos(np.pi * k[:, None] * (k + 0.5) / n)
-    rows[0] = np.sqrt(1 / n)
-    return np.asarray(rows, dtype=np.float32)

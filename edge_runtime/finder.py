@@ -14,19 +14,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg.geometry import VIEW_PX_PER_MM, View, render_view, view_around
-from ecg.marks import COARSE_STRIDE, END_KINDS, FINE_STRIDE, MARK_KINDS, PULSE_REF_MM, TEXT_KINDS
+from ecg.marks import (
+    COARSE_STRIDE,
+    END_KINDS,
+    FINE_MOST_PX,
+    FINE_PAD,
+    FINE_STRIDE,
+    MARK_KINDS,
+    PULSE_REF_MM,
+    TEXT_KINDS,
+)
 from ecg.page import F32, LATTICE_MM, Mark, Photo, Sheet, TraceMap, Unreadable
 from edge_runtime.coarse import Folded, area_pose, folded, look, planes, sigmoid
 from edge_runtime.engines.base import Engine
 from edge_runtime.fine_lines import even_field
 from edge_runtime.flattened import looked_flat, stands_steep
-from edge_runtime.lattice import RAD_PER_MM, SURE, Field, bilinear, field_to_sheet, mean_gradient, unwrap_grid
+from edge_runtime.lattice import (
+    RAD_PER_MM,
+    SURE,
+    Field,
+    bilinear,
+    field_to_sheet,
+    grid_certainty,
+    mean_gradient,
+    unwrap_grid,
+)
 from edge_runtime.mark_reader import Places, legible, read_marks, read_places, surest_apart
 
 MIN_ECG_PROBABILITY = 0.35
 MIN_PX_PER_MM = 1.6  # FIELD 4: below two px/mm no trace is worth reading
-PAD = 32  # the fine finder's coarsest stride
-MAX_VIEW_PX = 2_600_000
 MARK_SCORE = 0.2
 LEGIBLE = 3.5  # lead names read, by their probabilities, that leave no doubt of the way up
 READABLE = ("lead:", "speed:", "gain:")
@@ -118,15 +134,15 @@ def _corners_px(strip: Folded, cells: NDArray[np.bool_], factor: float) -> NDArr
 def _bounded(view: View) -> View:
     """The view, coarser if it would be larger than a page can be."""
     area = view.width * view.height
-    if area <= MAX_VIEW_PX:
+    if area <= FINE_MOST_PX:
         return view
-    f = float(np.sqrt(area / MAX_VIEW_PX))
+    f = float(np.sqrt(area / FINE_MOST_PX))
     return replace(view, scale=view.scale * f, width=int(view.width / f), height=int(view.height / f))
 
 
 def fine_maps(photo: Photo, view: View, fine: Engine) -> Maps:
     """Run the fine finder over the view."""
-    width, height = -(-view.width // PAD) * PAD, -(-view.height // PAD) * PAD
+    width, height = -(-view.width // FINE_PAD) * FINE_PAD, -(-view.height // FINE_PAD) * FINE_PAD
     padded = replace(view, width=width, height=height)
     out = fine(planes(render_view(photo.rgb, padded)))
     area = sigmoid(out["area"][0])
@@ -236,13 +252,13 @@ def _bands_beyond(pose: Pose) -> list[tuple[View, float]]:
 def _straightened(photo: Photo, pose: Pose, fine: Engine) -> Pose:
     """The pose as the grid in the middle of the view has it, so that the whole view is looked at once only."""
     view = pose.view
-    side = min(PROBE_PX, view.width, view.height) // PAD * PAD
+    side = min(PROBE_PX, view.width, view.height) // FINE_PAD * FINE_PAD
     if side < PROBE_PX // 2:
         return pose
     corner = view.to_photo(np.array([(view.width - side) / 2, (view.height - side) / 2]))
     probe = replace(view, origin_x_px=float(corner[0]), origin_y_px=float(corner[1]), width=side, height=side)
     maps = fine_maps(photo, probe, fine)
-    seen = (_amplitude(maps.grid) > SURE).astype(np.float64)
+    seen = (grid_certainty(maps.grid) > SURE).astype(np.float64)
     if seen.mean() < PROBE_SEEN:
         return pose
     unit = [maps.grid[2 * axis] + 1j * maps.grid[2 * axis + 1] for axis in (0, 1)]
@@ -324,17 +340,11 @@ def _names(maps: Maps) -> float:
     return float(np.sort(maps.marks[:n].reshape(n, -1).max(axis=1))[::-1].clip(0, 1).sum())
 
 
-def _amplitude(grid: F32) -> F32:
-    """How surely the grid is seen (h, w), along time and across."""
-    along, across = (np.asarray(cv2.magnitude(grid[k], grid[k + 1]), dtype=np.float32) for k in (0, 2))
-    return np.minimum(along, across)
-
-
 def _grid_seen(maps: Maps) -> float:
     """Mean certainty of the grid where there is trace ink."""
-    amplitude = _amplitude(maps.grid).clip(0, 1)
+    certainty = grid_certainty(maps.grid)
     near = cv2.dilate(maps.trace, np.ones((9, 9), np.uint8)) > 0.5
-    return float(amplitude[near].mean()) if near.any() else float(amplitude.mean())
+    return float(certainty[near].mean()) if near.any() else float(certainty.mean())
 
 
 def _corrected(pose: Pose, field: Field) -> Pose | None:
@@ -373,7 +383,7 @@ def _paper(photo: Photo, maps: Maps) -> NDArray[np.bool_]:
     px = maps.view.to_photo(centre)
     height, width = photo.rgb.shape[:2]
     inside = (px[..., 0] >= 0) & (px[..., 1] >= 0) & (px[..., 0] < width) & (px[..., 1] < height)
-    paper = ((maps.paper > 0.5) | (_amplitude(maps.grid) > 0.6)).astype(np.uint8)
+    paper = ((maps.paper > 0.5) | (grid_certainty(maps.grid) > 0.6)).astype(np.uint8)
     closed = cv2.morphologyEx(paper, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
     return np.asarray((closed > 0) & inside)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ecg.geometry import VIEW_PX_PER_MM
 from ecg.marks import FINE_STRIDE
 from ecg.page import F32, LATTICE_MM, U8
-from edge_runtime.lattice import SURE, Field, unwrapped
+from edge_runtime.lattice import SURE, Field, both_unwrapped, grid_certainty
 
 F64 = NDArray[np.float64]
 Wave = tuple[float, float]  # cycles a px along x and y
@@ -70,9 +70,9 @@ def _field(phases: list[NDArray[np.complex64]], waves: tuple[Wave, Wave], paper:
         return None
     x, y = (np.arange(n) * FINE_STRIDE + (FINE_STRIDE - 1) / 2 for n in paper.shape[::-1])
     mm, off = [], []
-    for z, wave in zip(phases, waves, strict=True):
-        # These phases are means already, rounded at creases: kept sharp there 12 of 30 pages were read instead of 17.
-        phase, missed = unwrapped(z, certainty.astype(np.float32), sharp=False)
+    # These phases are means already, rounded at creases: kept sharp there 12 of 30 pages were read instead of 17.
+    both = both_unwrapped(phases, certainty.astype(np.float32), sharp=False)
+    for (phase, missed), wave in zip(both, waves, strict=True):
         mm.append(phase / (2 * np.pi) + wave[0] * x + wave[1] * y[:, None])
         off.append(missed / (2 * np.pi))
     residual_mm = float(np.median(np.hypot(*off)[sure]))
@@ -86,7 +86,7 @@ def box_share(grid: F32, even: Field) -> float:
     ``grid``: phases (4, h, w) as GRID_CHANNELS, of a box's five lines; ``even``: the lattice of all lines.  Near 1
     where lines are heavier, a fifth or little more where the phases are guesses.
     """
-    seen = np.minimum(np.hypot(grid[0], grid[1]), np.hypot(grid[2], grid[3])).clip(0, 1) * even.certainty > SURE
+    seen = grid_certainty(grid) * even.certainty > SURE
     shares = []
     for axis in (0, 1):
         phase = np.arctan2(grid[2 * axis + 1], grid[2 * axis])[seen] / (2 * np.pi)

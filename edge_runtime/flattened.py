@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg.geometry import VIEW_PX_PER_MM, grid_xy, photo_xy, sample_photo
-from ecg.marks import FINE_STRIDE
+from ecg.marks import FINE_LEAST_PX, FINE_MOST_PX, FINE_PAD, FINE_STRIDE
 from ecg.page import F32, LATTICE_MM, Mark, Photo, Sheet
 from edge_runtime.coarse import planes, sigmoid
 from edge_runtime.engines.base import Engine
-from edge_runtime.lattice import RAD_PER_MM, Field, bilinear, unwrapped
+from edge_runtime.lattice import RAD_PER_MM, Field, bilinear, both_unwrapped, grid_certainty
 
 F64 = NDArray[np.float64]
 # Log of how much wider or narrower than most of it some of the paper shows.  Of 120 rendered pages photographed every
@@ -28,8 +28,6 @@ F64 = NDArray[np.float64]
 STEEP: Final = 0.1
 SHARE: Final = 98.0  # percentile of the cells with ink
 AROUND_CELLS: Final = 15  # a facet is larger; tall traces bend the phases around them
-MOST_PX, LEAST_SIDE_PX = 2_600_000, 64  # that the finder is shown
-PAD: Final = 32  # the fine finder's coarsest stride
 FIRST_MM: Final = (FINE_STRIDE - 1) / 2 / VIEW_PX_PER_MM  # the first cell's middle
 SEEN: Final = 0.5  # probability of a cell with ink
 FIXED_POINTS: Final = 3
@@ -87,8 +85,8 @@ def _off_mm(photo: Photo, sheet: Sheet, fine: Engine) -> F32 | None:
     """How far page x and y lie beyond the sheet's (h, w, 2), a cell a millimetre; None for paper of too many px or
     next to none."""
     ny, nx = sheet.node_px.shape[:2]
-    width, height = (-(-round((n - 1) * sheet.step_mm * VIEW_PX_PER_MM) // PAD) * PAD for n in (nx, ny))
-    if width * height > MOST_PX or min(width, height) < LEAST_SIDE_PX:
+    width, height = (-(-round((n - 1) * sheet.step_mm * VIEW_PX_PER_MM) // FINE_PAD) * FINE_PAD for n in (nx, ny))
+    if width * height > FINE_MOST_PX or min(width, height) < FINE_LEAST_PX:
         return None
     xy = grid_xy(sheet, sheet.x0_mm + np.arange(width) / VIEW_PX_PER_MM,
                  sheet.y0_mm + np.arange(height) / VIEW_PX_PER_MM)  # fmt: skip
@@ -97,13 +95,12 @@ def _off_mm(photo: Photo, sheet: Sheet, fine: Engine) -> F32 | None:
     x, y = (
         first + FIRST_MM + np.arange(n // FINE_STRIDE) for first, n in ((sheet.x0_mm, width), (sheet.y0_mm, height))
     )
-    amplitude = np.minimum(np.hypot(grid[0], grid[1]), np.hypot(grid[2], grid[3]))
     middle = xy[FINE_STRIDE // 2 :: FINE_STRIDE, FINE_STRIDE // 2 :: FINE_STRIDE]
     with np.errstate(invalid="ignore"):  # no lattice, not inside
         inside = ((middle >= 0) & (middle < [photo.rgb.shape[1], photo.rgb.shape[0]])).all(axis=-1)
-    certainty = (np.clip(amplitude, 0, 1) * paper * inside).astype(np.float32)
-    parts = []
-    for k, there in ((0, x[None]), (2, y[:, None])):
-        z = (grid[k] + 1j * grid[k + 1]) * np.exp(-1j * RAD_PER_MM * there)
-        parts.append(unwrapped(z.astype(np.complex64), certainty)[0] / RAD_PER_MM)
-    return np.stack(parts, axis=-1).astype(np.float32)
+    beside = [
+        ((grid[k] + 1j * grid[k + 1]) * np.exp(-1j * RAD_PER_MM * there)).astype(np.complex64)
+        for k, there in ((0, x[None]), (2, y[:, None]))
+    ]
+    both = both_unwrapped(beside, (grid_certainty(grid) * paper * inside).astype(np.float32))
+    return np.stack([phase / RAD_PER_MM for phase, _ in both], axis=-1).astype(np.float32)

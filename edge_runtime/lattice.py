@@ -8,6 +8,7 @@ around a carrier that is fitted first, then congruence with the measured phases,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from ecg.geometry import View
 from ecg.marks import FINE_STRIDE
 from ecg.page import F32, LATTICE_MM, Sheet
-from edge_runtime.creases import between_creases, cosines
+from edge_runtime.cosines import bends, cosines
+from edge_runtime.creases import between_creases
 from edge_runtime.slips import unslipped, wrapped
 
 F64 = NDArray[np.float64]
@@ -46,17 +48,28 @@ class Field:
 
 def unwrap_grid(grid: F32, paper: F32) -> Field | None:
     """Phases (4, h, w) as GRID_CHANNELS and paper probability (h, w) to page mm; None where no grid shows."""
-    amplitude = np.minimum(np.hypot(grid[0], grid[1]), np.hypot(grid[2], grid[3])).astype(np.float32)
-    certainty = np.clip(amplitude, 0, 1) * np.clip(paper, 0, 1)
+    certainty = grid_certainty(grid) * np.clip(paper, 0, 1)
     if float((certainty > SURE).mean()) < 0.02 or (certainty > SURE).sum() < 400:
         return None
-    # Time and height know nothing of each other: a core each.
-    with ThreadPoolExecutor(2) as pool:
-        axes = list(pool.map(lambda k: unwrapped((grid[k] + 1j * grid[k + 1]).astype(np.complex64), certainty), (0, 2)))
+    axes = both_unwrapped([(grid[k] + 1j * grid[k + 1]).astype(np.complex64) for k in (0, 2)], certainty)
     mm = np.stack([phase / RAD_PER_MM for phase, _ in axes], axis=-1)
     sure = certainty > SURE
     residual_mm = float(np.median(np.hypot(*(residual / RAD_PER_MM for _, residual in axes))[sure]))
     return Field(mm.astype(np.float32), certainty.astype(np.float32), residual_mm)
+
+
+def grid_certainty(grid: F32) -> F32:
+    """How surely phases (4, h, w) as GRID_CHANNELS are seen, both axes': (h, w), 0 to 1."""
+    amplitude = np.minimum(np.hypot(grid[0], grid[1]), np.hypot(grid[2], grid[3]))
+    return np.asarray(np.clip(amplitude, 0, 1), np.float32)
+
+
+def both_unwrapped(
+    phases: Sequence[NDArray[np.complex64]], certainty: F32, *, sharp: bool = True
+) -> list[tuple[F64, F64]]:
+    """``unwrapped`` of the phases along time and across: they know nothing of each other, and take a core each."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda z: unwrapped(z, certainty, sharp=sharp), phases))
 
 
 def unwrapped(z: NDArray[np.complex64], certainty: F32, *, sharp: bool = True) -> tuple[F64, F64]:
@@ -141,7 +154,7 @@ def _least_squares(phase: F64, weight: F64) -> F64:
 
     h, w = phase.shape
     up, across = cosines(h), cosines(w)
-    eigen = (2 * np.cos(np.pi * np.arange(h) / h) - 2)[:, None] + (2 * np.cos(np.pi * np.arange(w) / w) - 2)[None]
+    eigen = -bends(h, w)
     eigen[0, 0] = np.inf  # no constant
     inverse = (1 / eigen).astype(np.float32)
     gx, gy = wx * wrapped(np.diff(phase, axis=1)), wy * wrapped(np.diff(phase, axis=0))
@@ -151,7 +164,7 @@ def _least_squares(phase: F64, weight: F64) -> F64:
     for k in range(MAX_ITERATIONS):
         if _sum(r, r) <= (TOLERANCE**2) * first:
             break
-        z = up.T @ ((up @ r @ across.T) * inverse) @ across
+        z: F32 = np.asarray(up.T @ ((up @ r @ across.T) * inverse) @ across, np.float32)
         rz, before = _sum(r, z), rz
         p = z if k == 0 else z + np.float32(rz / before) * p
         q = divergence(wx * (p[:, 1:] - p[:, :-1]), wy * (p[1:] - p[:-1]))

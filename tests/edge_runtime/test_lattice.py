@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ecg.geometry import View
-from edge_runtime.creases import cosines
+from edge_runtime.cosines import cosines
 from edge_runtime.lattice import field_to_sheet, unwrap_grid
 
 H, W = 160, 240
