@@ -38,13 +38,16 @@ def einthoven_error(signal: EcgSignal) -> float:
     are no contradiction, while two leads taken for each other stay one.
     """
     limb = np.asarray(signal.mv[[LEAD_INDEX[n] for n in ("I", "III", "II")]], dtype=np.float64)
-    together = np.flatnonzero(np.isfinite(limb).all(axis=0))
+    read = np.isfinite(limb).all(axis=0)
+    together = np.flatnonzero(read)
     if len(together) < MIN_SAMPLES:
         return UNKNOWN
+    limb = limb - np.median(limb[:, read], axis=1, keepdims=True)
     # Three leads of a 3x4 page share a quarter of its clock: the lags need no more of it.
     limb = limb[:, max(0, together[0] - 2 * MAX_ROW_LAG) : together[-1] + 1 + 2 * MAX_ROW_LAG]
     lags = range(-MAX_ROW_LAG, MAX_ROW_LAG + 1, ROW_LAG_STEP)
-    return min(_einthoven(np.stack([_moved(limb[0], i), _moved(limb[1], k), limb[2]])) for i in lags for k in lags)
+    first, third = ([_moved(row, lag) for lag in lags] for row in limb[:2])
+    return min(_einthoven(a, b, limb[2]) for a in first for b in third)
 
 
 def _moved(x: F64, lag: int) -> F64:
@@ -54,13 +57,16 @@ def _moved(x: F64, lag: int) -> F64:
     return out
 
 
-def _einthoven(limb: F64) -> float:
-    together = np.isfinite(limb).all(axis=0)
-    if together.sum() < MIN_SAMPLES // 2:
+def _einthoven(first: F64, third: F64, second: F64) -> float:
+    """Rms of I + III - II over the rms of the three (n,), each about its median; infinite where they share too little."""
+    residual = first + third - second
+    together = np.isfinite(residual)
+    n = int(together.sum())
+    if n < MIN_SAMPLES // 2:
         return np.inf
-    limb = limb[:, together] - np.median(limb[:, together], axis=1, keepdims=True)
-    size = float(np.sqrt((limb**2).sum(axis=0).mean()))
-    return float(np.sqrt(((limb[0] + limb[1] - limb[2]) ** 2).mean())) / max(size, 0.02)
+    power = sum(float(np.dot(x, x)) for x in (first[together], third[together], second[together]))
+    off = residual[together]
+    return float(np.sqrt(np.dot(off, off) / n)) / max(float(np.sqrt(power / n)), 0.02)
 
 
 def repeat_error(rows: tuple[RowTrace, ...], layout: PageLayout) -> float:

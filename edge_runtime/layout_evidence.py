@@ -31,6 +31,7 @@ NAME_LEFT_MM: Final = 32.0  # or this far left of it, with a pulse between
 START_REACH_MM: Final = 3.0  # a start belongs to a column line at most this far away
 NOMINAL_WIDTHS_MM: Final = (62.5, 125.0, 250.0 / 3.0)
 MIN_COLUMN_MM: Final = 22.0
+LEAST_COLUMN: Final = 0.12  # of the densest column's marks: where traces run on, names alone show a column
 REACH_X_MM: Final = 12.0
 
 
@@ -182,15 +183,18 @@ def find_levels(ink: Ink, starts: Points) -> F64:
     return np.sort(np.array(levels[:28], dtype=np.float64))
 
 
-def modes(values: F64, weights: F64, sigma: float, apart: float, at_most: int) -> list[float]:
-    """The heaviest modes of weighted values (n,), ``apart`` from each other, strongest first; [] of nothing."""
+def modes(
+    values: F64, weights: F64, sigma: float, apart: float, at_most: int, *, least: float = 0.4
+) -> list[float]:  # fmt: skip
+    """The heaviest modes of weighted values (n,), ``apart`` from each other, strongest first and those below ``least``
+    of its density left out; [] of nothing."""
     found: list[float] = []
     if values.size == 0:
         return found
     density = np.exp(-0.5 * ((values[:, None] - values[None, :]) / sigma) ** 2) @ weights
     best = float(density.max())
     for i in np.argsort(-density, kind="stable"):
-        if len(found) == at_most or density[i] < 0.4 * best:
+        if len(found) == at_most or density[i] < least * best:
             break
         if all(abs(values[i] - v) >= apart for v in found):
             near = np.exp(-0.5 * ((values - values[i]) / sigma) ** 2) * weights
@@ -224,7 +228,7 @@ def find_lattices(seen: Seen, shift_mm: float, ink: Ink) -> list[Lattice]:
     tau = np.concatenate([np.full(len(seen.starts), 1.2), np.full(len(seen.names), 3.0)])
     if x.size == 0:
         return _single_lattices(seen, x, w, ink)
-    anchors = np.array(modes(x, w / tau, 1.2, 4.0, 8))
+    anchors = np.array(modes(x, w / tau, 1.2, 4.0, 8, least=LEAST_COLUMN))
     gaps = np.abs(anchors[:, None] - anchors[None, :])[np.triu_indices(len(anchors), 1)]
     widths = np.unique(np.round(np.concatenate([NOMINAL_WIDTHS_MM, *(gaps / j for j in (1, 2, 3))]), 2))
     widths = widths[(widths >= MIN_COLUMN_MM) & (widths <= 300.0)]

@@ -188,22 +188,25 @@ def write_result(
     A refusal is JSON alone; a CSV or PNG that an earlier run left under this name is taken away, so that nobody reads
     it as this photo's.
     """
-    text = (json.dumps(reading_json(result, photo, bundle, stem), indent=2, allow_nan=False) + "\n").encode()
     csv, sidecar, png = (out_dir / f"{stem}{suffix}" for suffix in SUFFIXES)
     if isinstance(result, Unreadable):
         for stale in (csv, png):
             stale.unlink(missing_ok=True)
-        write_atomic(sidecar, text)
+        write_atomic(sidecar, _json_bytes(result, photo, bundle, stem))
         return (sidecar,)
     from edge_runtime.overlay import draw_overlay
 
-    picture = draw_overlay(photo, result, keep_header)
-    with ThreadPoolExecutor(1) as pool:  # the picture is packed while the numbers are written out
-        packed = pool.submit(png_bytes, picture)
+    with ThreadPoolExecutor(1) as pool:  # the picture is drawn and packed while the numbers are written out
+        picture = pool.submit(lambda: png_bytes(draw_overlay(photo, result, keep_header)))
+        text = _json_bytes(result, photo, bundle, stem)
         write_atomic(csv, csv_text(result.signal).encode())
-        write_atomic(png, packed.result())
+        write_atomic(png, picture.result())
     write_atomic(sidecar, text)  # last: where it stands, the others do
     return csv, sidecar, png
+
+
+def _json_bytes(result: Reading | Unreadable, photo: Photo, bundle: BundleInfo, stem: str) -> bytes:
+    return (json.dumps(reading_json(result, photo, bundle, stem), indent=2, allow_nan=False) + "\n").encode()
 
 
 def png_bytes(rgb: U8) -> bytes:
