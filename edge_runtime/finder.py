@@ -47,6 +47,7 @@ MARK_SCORE = 0.2
 LEGIBLE = 3.5  # lead names read, by their probabilities, that leave no doubt of the way up
 READABLE = ("lead:", "speed:", "gain:")
 GRID_SHOWS = 0.5  # mean certainty of the grid around the traces
+GRID_FITS = 0.7  # below, the view may show it in another size: at half its size or twice it, some certainty is left
 PROBE_PX = 320  # view px: 80 mm, heavy lines enough to tell how the page lies
 PROBE_SEEN = 0.3  # of its cells
 PROBE_OFF = (0.03, np.radians(1.5))  # log of scale and turn that are worth another view
@@ -304,8 +305,8 @@ def _best_way_up(photo: Photo, pose: Pose, fine: Engine, names: Engine | None) -
 def _best_size(
     photo: Photo, maps: Maps, pose: Pose, places: Places | None, fine: Engine, names: Engine | None
 ) -> tuple[Maps, Pose, Places | None]:
-    """Where no grid shows the thumbnail may have misjudged the size: of several the one that shows most."""
-    if _grid_seen(maps) > GRID_SHOWS:
+    """Where hardly a grid shows the thumbnail may have misjudged the size: of several the one that shows most."""
+    if _grid_seen(maps) > GRID_FITS:
         return maps, pose, places
     candidates, even = [(maps, pose, places)], _of_even_lines(photo, maps)
     for factor in OTHER_SIZES:
