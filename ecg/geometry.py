@@ -148,13 +148,16 @@ def grid_xy(sheet: Sheet, x_mm: NDArray[np.floating], y_mm: NDArray[np.floating]
     nodes = _whole_nodes(sheet)
     middle = nodes.mean(axis=(0, 1))  # subtracted, single precision gives a thousandth of a px
     across, along = wx.T.astype(np.float32), wy.astype(np.float32)
+    known = np.pad(np.isfinite(sheet.node_px[..., 0]), ((0, 1), (0, 1)))  # the extra row and column: outside
+    whole = bool(known[np.unique(near_y)][:, np.unique(near_x)].all())
+    # Added where nodes are unknown: several times faster than to choose these points.
+    gaps = None if whole else np.where(known, np.float32(0), np.float32(np.nan))[near_y].take(near_x, axis=1)
     out = np.empty((len(near_y), len(near_x), 2), dtype=np.float32)
     for k in (0, 1):
         part = along @ (nodes[..., k] - middle[k]).astype(np.float32) @ across
+        if gaps is not None:
+            part += gaps
         np.add(part, np.float32(middle[k]), out=out[..., k])
-    known = np.pad(np.isfinite(sheet.node_px[..., 0]), ((0, 1), (0, 1)))  # the extra row and column: outside
-    if not known[np.unique(near_y)][:, np.unique(near_x)].all():
-        out[~known[near_y][:, near_x]] = np.nan
     return out
 
 

@@ -58,7 +58,7 @@ def _moved(x: F64, lag: int) -> F64:
 
 
 def _einthoven(first: F64, third: F64, second: F64) -> float:
-    """Rms of I + III - II over the rms of the three (n,), each about its median; infinite where they share too little."""
+    """Rms of I + III - II over the rms of the three (n,), about their medians; infinite where they share too little."""
     residual = first + third - second
     together = np.isfinite(residual)
     n = int(together.sum())

@@ -196,11 +196,12 @@ def write_result(
         return (sidecar,)
     from edge_runtime.overlay import draw_overlay
 
-    with ThreadPoolExecutor(1) as pool:  # the picture is drawn and packed while the numbers are written out
-        picture = pool.submit(lambda: png_bytes(draw_overlay(photo, result, keep_header)))
+    picture = draw_overlay(photo, result, keep_header)
+    with ThreadPoolExecutor(1) as pool:  # the picture is packed while the numbers are written out
+        packed = pool.submit(png_bytes, picture)
         text = _json_bytes(result, photo, bundle, stem)
         write_atomic(csv, csv_text(result.signal).encode())
-        write_atomic(png, picture.result())
+        write_atomic(png, packed.result())
     write_atomic(sidecar, text)  # last: where it stands, the others do
     return csv, sidecar, png
 
