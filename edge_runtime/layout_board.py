@@ -40,6 +40,7 @@ START_MATCH: Final = 2.5
 START_MISSING: Final = -0.7
 OFF_PAGE: Final = -0.25  # a cell of the layout that the photo doesn't show
 ROW_INK: Final = 6.0  # a full row of ink
+LEAST_WINDOW: Final = 0.35  # of the usual distance of levels: as far at least ink is looked for above and below one
 DEFAULT_SHIFT_MM: Final = 3.0
 LEVEL_MM: Final = 0.9
 BEFORE_MM, DEFAULT_BEFORE_MM = -2.0, -5.0
@@ -140,7 +141,7 @@ def _left_of(line_mm: float, x: F64) -> Bools:
 
 def _coverage(ink: Ink, levels: F64, lines: F64, width_mm: float) -> tuple[F64, F64, I64]:
     """Share of each cell's seen width with ink and share of its width that is seen (L, K), and ``Board.inked``."""
-    low, high = row_windows(levels)
+    low, high = row_windows(levels, LEAST_WINDOW)
     edges = np.searchsorted(ink.xs, np.stack([lines, lines + width_mm]))
     inked = np.zeros((len(levels), len(ink.xs) + 1), dtype=np.int64)
     paper = np.zeros_like(inked)

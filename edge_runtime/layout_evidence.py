@@ -281,11 +281,13 @@ def _single_lattices(seen: Seen, x: F64, w: F64, ink: Ink) -> list[Lattice]:
     return [Lattice(a, b - a, 0, 0, single=True) for a in starts for b in stops[:2] if b - a > MIN_COLUMN_MM]
 
 
-def row_windows(levels: F64) -> tuple[F64, F64]:
-    """Each level's share of the height: up to halfway to its neighbours, at most 14 mm."""
+def row_windows(levels: F64, least: float = 0.0) -> tuple[F64, F64]:
+    """Each level's share of the height: up to halfway to its neighbours, at most 14 mm; at least ``least`` of the usual
+    distance where some levels may be false: a trace that wanders leaves two close to each other."""
     middle = (levels[1:] + levels[:-1]) / 2
-    low = np.maximum(np.concatenate([[-np.inf], middle]), levels - 14.0)
-    high = np.minimum(np.concatenate([middle, [np.inf]]), levels + 14.0)
+    reach = least * float(np.median(np.diff(levels))) if len(levels) > 1 else 0.0
+    low = np.maximum(np.minimum(np.concatenate([[-np.inf], middle]), levels - reach), levels - 14.0)
+    high = np.minimum(np.maximum(np.concatenate([middle, [np.inf]]), levels + reach), levels + 14.0)
     return low, high
 
 

@@ -10,10 +10,12 @@ import pytest
 
 from ecg.errors import InputError
 from ecg.layouts import LAYOUTS, LayoutSpec
+from ecg.leads import LEADS
 from ecg.page import LeadStrip, Mark, Overrides, PageLayout, TraceMap, Unreadable
 from ecg.synth.printer import random_page
 from ecg.synth.truth import PrintedPage
 from edge_runtime.layout import find_layout
+from edge_runtime.layout_evidence import find_ink, find_lattices, gather, row_windows
 
 FAMILIES = (
     ("I", "II", "III"),
@@ -313,6 +315,28 @@ def test_a_trace_that_has_wandered_off_its_row_is_not_lost():
         assert found.name == "3x4+1"
         (true,), (strip,) = ([s for s in layout.strips if s.lead == "V5"] for layout in (page, found))
         assert strip.baseline_mm == pytest.approx(true.baseline_mm, abs=2)
+
+
+def test_names_alone_show_a_column():
+    """Traces that run on from one column to the next show no start there."""
+    rows = 20.0 * np.arange(1, 7)
+    marks = [Mark("start", 30.0, y, 0.9) for y in rows]
+    marks += [Mark(f"lead:{n}", 33.0, y - 3, 0.95) for n, y in zip(LEADS[:6], rows, strict=True)]
+    marks += [Mark(f"lead:{n}", 183.0, y - 3, 0.95) for n, y in zip(LEADS[6:], rows, strict=True)]
+    density = np.zeros((160, 360), np.float32)
+    density[rows.astype(int), 30:330] = 1.0
+    ink = find_ink(TraceMap(density, np.ones(density.shape, bool), 0.0, 0.0))
+    assert ink is not None
+    lattices = [lat for lat in find_lattices(gather(marks), 3.0, ink) if not lat.single]
+    assert any(abs(lat.width_mm - 150.0) < 1.0 for lat in lattices)
+
+
+def test_levels_close_to_each_other_keep_their_windows():
+    low, high = row_windows(np.array([20.0, 45.0, 51.0, 76.0, 101.0]), 0.35)
+    assert (low[2], high[1]) == pytest.approx((51.0 - 8.75, 45.0 + 8.75))
+    assert (low[4], high[3]) == pytest.approx((88.5, 88.5))
+    low, high = row_windows(np.array([20.0, 45.0, 51.0]))
+    assert high[1] == low[2] == 48.0
 
 
 def test_rows_cut_off_keep_their_names():
