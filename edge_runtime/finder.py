@@ -47,7 +47,8 @@ MARK_SCORE = 0.2
 LEGIBLE = 3.5  # lead names read, by their probabilities, that leave no doubt of the way up
 READABLE = ("lead:", "speed:", "gain:")
 GRID_SHOWS = 0.5  # mean certainty of the grid around the traces
-GRID_FITS = 0.7  # below, the view may show it in another size: at half its size or twice it, some certainty is left
+# Below, the view may show it at half its size or twice it, which leaves some certainty, but phases that don't fit.
+GRID_FITS, FITS_MM = 0.7, 0.2
 PROBE_PX = 320  # view px: 80 mm, heavy lines enough to tell how the page lies
 PROBE_SEEN = 0.3  # of its cells
 PROBE_OFF = (0.03, np.radians(1.5))  # log of scale and turn that are worth another view
@@ -306,7 +307,8 @@ def _best_size(
     photo: Photo, maps: Maps, pose: Pose, places: Places | None, fine: Engine, names: Engine | None
 ) -> tuple[Maps, Pose, Places | None]:
     """Where hardly a grid shows the thumbnail may have misjudged the size: of several the one that shows most."""
-    if _grid_seen(maps) > GRID_FITS:
+    seen = _grid_seen(maps)
+    if seen > GRID_FITS or (seen > GRID_SHOWS and _leaves_mm(maps) < FITS_MM):
         return maps, pose, places
     candidates, even = [(maps, pose, places)], _of_even_lines(photo, maps)
     for factor in OTHER_SIZES:
@@ -339,6 +341,12 @@ def _names(maps: Maps) -> float:
     """How many lead names are seen, softly counted."""
     n = sum(kind.startswith("lead:") for kind in MARK_KINDS)
     return float(np.sort(maps.marks[:n].reshape(n, -1).max(axis=1))[::-1].clip(0, 1).sum())
+
+
+def _leaves_mm(maps: Maps) -> float:
+    """How far the measured phases lie off a lattice through them."""
+    net = unwrap_grid(maps.grid, maps.paper)
+    return np.inf if net is None else net.residual_mm
 
 
 def _grid_seen(maps: Maps) -> float:
