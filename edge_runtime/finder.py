@@ -6,7 +6,6 @@ an upright view at 4 px/mm gives the grid's phases, the trace's ink and marks (l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -63,8 +62,6 @@ OTHER_SIZES = (0.6, 1.65, 2.3)
 TEXT_APART_MM = 5.0
 VIEW_MARGIN_MM = 10.0
 PAPER = 0.5  # probability of a thumbnail's cell
-SURELY_READ = 0.9  # of 214 texts read so surely on rendered pages one was misread
-BAND_OVERLAP_MM, LEAST_BAND_MM = 4.0, 4.0  # a text cut by the view's edge is seen whole; less paper than that has none
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +117,7 @@ def find_pose(photo: Photo, coarse: Engine) -> Pose | Unreadable:
                           "move closer or use the original picture")  # fmt: skip
     points = _corners_px(strip, weight > 0, seen.factor)
     paper = _corners_px(strip, (sigmoid(seen.maps[0]) > PAPER) | (weight > 0), seen.factor)
-    view = _bounded(view_around(points, lies.px_per_mm, lies.angle_rad, VIEW_MARGIN_MM))
+    view = bounded(view_around(points, lies.px_per_mm, lies.angle_rad, VIEW_MARGIN_MM))
     return Pose(lies.px_per_mm, lies.angle_rad, lies.coherence, seen.best, view, points, paper, lies.row_coherence)
 
 
@@ -133,7 +130,7 @@ def _corners_px(strip: Folded, cells: NDArray[np.bool_], factor: float) -> NDArr
     return strip.unfolded(edge * px, middle * px)
 
 
-def _bounded(view: View) -> View:
+def bounded(view: View) -> View:
     """The view, coarser if it would be larger than a page can be."""
     area = view.width * view.height
     if area <= FINE_MOST_PX:
@@ -187,7 +184,7 @@ def _followed(photo: Photo, pose: Pose, maps: Maps, fine: Engine) -> tuple[Pose,
     """
     net = unwrap_grid(maps.grid, maps.paper)
     if net is None:
-        return pose, maps, _plain_field(maps)
+        return pose, maps, plain_field(maps)
     even = _of_even_lines(photo, maps) if net.residual_mm > UNLIKE_MM else None
     for first in (net,) if even is None else (even, net):
         looked = _second_look(photo, pose, maps, first, fine)
@@ -211,44 +208,6 @@ def _second_look(photo: Photo, pose: Pose, maps: Maps, field: Field, fine: Engin
     if closer is not None and closer.residual_mm > UNLIKE_MM:
         closer = _of_even_lines(photo, again) or closer
     return (pose, maps, field) if closer is None else (better, again, closer)
-
-
-def texts_beyond(photo: Photo, found: Found, fine: Engine, names: Engine) -> tuple[Mark, ...]:
-    """Speeds and gains printed below the view on the traces or, where no speed surely is, above it.
-
-    Their places are in mm of that look, good for how two texts lie to each other and no more.
-    """
-    told: list[Mark] = []
-    for band, y_mm in _bands_beyond(found.pose):
-        maps = fine_maps(photo, _bounded(band), fine)
-        marks = read_marks(read_places(photo, maps, names), _plain_field(maps))
-        told += [replace(m, y_mm=m.y_mm + y_mm) for m in marks if m.kind.startswith(("speed:", "gain:"))]
-        if speed_told(told):
-            break
-    return tuple(told)
-
-
-def speed_told(marks: Iterable[Mark]) -> bool:
-    """Whether a paper speed was surely read."""
-    return any(m.kind.startswith("speed:") and m.score > SURELY_READ for m in marks)
-
-
-def _bands_beyond(pose: Pose) -> list[tuple[View, float]]:
-    """Views of the paper below and above the pose's view, and how far down from the paper's edge they start, mm."""
-    paper = view_around(pose.paper_px, pose.px_per_mm, pose.angle_rad, 0.0)
-    y = paper.from_photo(pose.view.corners_px())[:, 1]
-    overlap = BAND_OVERLAP_MM * VIEW_PX_PER_MM
-    spans = (
-        (max(float(y.max()) - overlap, 0.0), float(paper.height)),
-        (0.0, min(float(y.min()) + overlap, paper.height)),
-    )
-    bands = []
-    for top, bottom in spans:
-        if bottom - top - overlap > LEAST_BAND_MM * VIEW_PX_PER_MM:
-            x_px, y_px = paper.to_photo(np.array([0.0, top]))
-            band = replace(paper, origin_x_px=float(x_px), origin_y_px=float(y_px), height=int(np.ceil(bottom - top)))
-            bands.append((band, top / VIEW_PX_PER_MM))
-    return bands
 
 
 def _straightened(photo: Photo, pose: Pose, fine: Engine) -> Pose:
@@ -278,7 +237,7 @@ def _repaired(pose: Pose, mm_a_cell: NDArray[np.float64], off: tuple[float, floa
     if not 0.5 < scale < 2 or (abs(np.log(scale)) < off[0] and abs(turn) < off[1]):
         return None
     px_per_mm, angle = pose.px_per_mm / scale, pose.angle_rad + turn
-    view = _bounded(view_around(pose.around_px, px_per_mm, angle, VIEW_MARGIN_MM))
+    view = bounded(view_around(pose.around_px, px_per_mm, angle, VIEW_MARGIN_MM))
     return replace(pose, px_per_mm=px_per_mm, angle_rad=angle, view=view)
 
 
@@ -334,7 +293,7 @@ def _turned(view: View, turn: float) -> View:
 
 def _corner_view(view: View, px_per_mm: float, angle_rad: float) -> View:
     """The view on the same stretch of photo in another size or turned otherwise."""
-    return _bounded(view_around(view.corners_px(), px_per_mm, angle_rad, 0.0))
+    return bounded(view_around(view.corners_px(), px_per_mm, angle_rad, 0.0))
 
 
 def _names(maps: Maps) -> float:
@@ -378,7 +337,7 @@ def _told(marks: tuple[Mark, ...]) -> float:
     return sum(best.values())
 
 
-def _plain_field(maps: Maps) -> Field:
+def plain_field(maps: Maps) -> Field:
     """Without a grid: the view's own millimetres (the coarse finder's scale)."""
     h, w = maps.paper.shape
     mm = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), axis=-1)

@@ -21,7 +21,8 @@ from edge_runtime.consistency import reconciled
 from edge_runtime.decoder import RowTrace, decode_rows, open_decoder
 from edge_runtime.engines import open_engine
 from edge_runtime.engines.base import Engine, calls_at_once
-from edge_runtime.finder import SURELY_READ, Found, find, speed_told, texts_beyond
+from edge_runtime.far_texts import SURELY_READ, speed_told, texts_beyond
+from edge_runtime.finder import Found, find
 from edge_runtime.findings import FindingsHead, open_findings
 from edge_runtime.gate import gated, seen_of
 from edge_runtime.gate_leads import contradictions

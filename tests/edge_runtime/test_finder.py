@@ -8,9 +8,10 @@ import pytest
 from ecg.geometry import VIEW_PX_PER_MM, View, view_around
 from ecg.marks import FINE_STRIDE, MARK_KINDS
 from ecg.page import Mark, Photo
-from edge_runtime import finder
+from edge_runtime import far_texts, finder
 from edge_runtime.coarse import folded
-from edge_runtime.finder import Found, Maps, Pose, _straightened, _told, texts_beyond
+from edge_runtime.far_texts import texts_beyond
+from edge_runtime.finder import Found, Maps, Pose, _straightened, _told
 from edge_runtime.lattice import RAD_PER_MM
 
 PX_PER_MM, TURN = 8.0, np.radians(13.0)
@@ -75,20 +76,22 @@ def test_texts_are_looked_for_below_the_view_and_then_above_it(monkeypatch):
     turn = View(0.0, 0.0, PX_PER_MM / 4, TURN, 1, 1)
     edge = turn.from_photo(seen.view.to_photo(np.array([[0.0, 0.0], [seen.view.width, seen.view.height]])))
     paper = turn.to_photo(np.array([[edge[0, 0], edge[0, 1] - 200], [edge[1, 0], edge[1, 1] + 120]]))
-    (below, down_mm), (above, top_mm) = finder._bands_beyond(replace(seen, paper_px=paper))
+    (below, down_mm), (above, top_mm) = far_texts._bands_beyond(replace(seen, paper_px=paper))
     assert below.height == pytest.approx(120 + 16, abs=2)
     assert above.height == pytest.approx(200 + 16, abs=2)
     assert top_mm == 0
     assert down_mm == pytest.approx((200 + seen.view.height - 16) / 4, abs=0.5)
     assert below.from_photo(paper[1:])[0] == pytest.approx([below.width, below.height], abs=2)
-    assert finder._bands_beyond(seen) == []
+    assert far_texts._bands_beyond(seen) == []
 
     looked = []
     monkeypatch.setattr(
-        finder, "fine_maps", lambda photo, view, fine: looked.append(view) or true_maps(photo, view, None)
+        far_texts, "fine_maps", lambda photo, view, fine: looked.append(view) or true_maps(photo, view, None)
     )
-    monkeypatch.setattr(finder, "read_places", lambda *a: None)
-    monkeypatch.setattr(finder, "read_marks", lambda *a: (Mark("speed:50", 5.0, 3.0, score), Mark("lead:I", 0, 0, 1)))
+    monkeypatch.setattr(far_texts, "read_places", lambda *a: None)
+    monkeypatch.setattr(
+        far_texts, "read_marks", lambda *a: (Mark("speed:50", 5.0, 3.0, score), Mark("lead:I", 0, 0, 1))
+    )
     found = Found(None, (), None, replace(seen, paper_px=paper), 1.0)
     score = 0.95
     assert texts_beyond(PHOTO, found, None, None) == (Mark("speed:50", 5.0, 3.0 + down_mm, 0.95),)

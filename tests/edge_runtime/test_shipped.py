@@ -120,6 +120,7 @@ def test_floor_on_plain_printed_pages(reader, layout, speed) -> None:
 @pytest.mark.parametrize(
     ("layout", "speed", "gain", "seed"),
     [
+        ("3x4+2", 50.0, 10.0, 2),  # at its right size the grid is half seen, and names are read better at another
         ("3x4", 50.0, 20.0, 5),  # four times as long as high: the thumbnail shows it at twice its size
         ("6x2+1", 50.0, 20.0, 1),  # the second column's names are all that shows it
         ("6x1-limb", 25.0, 20.0, 8),  # a row wanders over 20 mm
