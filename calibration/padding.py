@@ -15,9 +15,10 @@ from onnx import ModelProto, NodeProto, numpy_helper
 
 from calibration.graphs import attributes, channels_of, constants_of, dims_of, makers_of, readers_of
 
-# These leave each channel for itself; those that reduce only where they do it along other axes.
+# These leave each channel for itself; those that reduce or cut only where they do it along other axes, which are named
+# by an input of theirs.
 CHANNELWISE = ("QuantizeLinear", "DequantizeLinear", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize")
-REDUCING = ("ReduceMax", "ReduceMean")
+ALONG = {"ReduceMax": 1, "ReduceMean": 1, "Slice": 3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,13 +105,14 @@ class _Graph:
             return Channels(first, width, by) if whole else None
         alike = all(np.array_equal(c.places, given[0].places) for c in given)
         each = node.op_type in CHANNELWISE or (node.op_type == "Add" and len(given) == 2 and alike)
-        if each or (node.op_type in REDUCING and self._beside_channels(node)):
+        if each or self._beside_channels(node):
             return Channels(given[0].places, given[0].width, by)
         return None
 
     def _beside_channels(self, node: NodeProto) -> bool:
-        """Whether a reduction goes along named axes, none of them the channels'."""
-        axes = self.values.get(node.input[1]) if len(node.input) > 1 else None
+        """Whether a node reduces or cuts along named axes, none of them the channels'."""
+        at = ALONG.get(node.op_type, len(node.input))
+        axes = self.values.get(node.input[at]) if len(node.input) > at else None
         return axes is not None and not {1, 1 - self.ranks[node.input[0]]} & set(np.ravel(axes).tolist())
 
     def _eight_bit(self, conv: NodeProto) -> bool:

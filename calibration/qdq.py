@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from calibration.by_rows import by_rows
 from calibration.graphs import alive, constants_of, makers_of, readers_of
 from calibration.padding import padded
 from ecg.errors import BundleError
@@ -38,7 +39,8 @@ class Scheme:
     processors without VNNI add them in.  ``integer_bias``: int32 biases (onnxruntime folds them into its integer
     convolution; TensorRT refuses them).  ``bytes_in``: images enter as uint8 where their scaling is exact in 8 bits.
     ``block``: convolutions give whole blocks of so many channels (``calibration.padding``).  ``apart_below``: those of
-    fewer results over enlarged maps are taken apart before they are calibrated (``calibration.phases``).
+    fewer results over enlarged maps are taken apart before they are calibrated (``calibration.phases``).  ``by_rows``:
+    and what they give is laid out row by row (``calibration.by_rows``).
     """
 
     name: str
@@ -49,13 +51,14 @@ class Scheme:
     bytes_in: bool = False
     block: int = 1
     apart_below: int = 0
+    by_rows: bool = False
 
 
 # Sums, joins and enlarged maps on 8 bits too: a third less time in OpenVINO than with convolutions alone.
 TRT = Scheme("trt", unsigned=False, ops=(*COMPUTE, *MIXING, *PASSING, *POOLING))
 ORT = Scheme(
     "ort", unsigned=True, ops=(*COMPUTE, *MIXING, *PASSING, *POOLING), integer_bias=True, bytes_in=True, block=8,
-    apart_below=32,
+    apart_below=128, by_rows=True,
 )  # fmt: skip
 
 
@@ -126,7 +129,8 @@ def quantise(model: ModelProto, ranges: Ranges, scheme: Scheme, keep_float: Coll
     Nodes named in ``keep_float`` (by their first output: exporters name nodes at will) compute in float.
     Raises ``BundleError`` where a range is missing.
     """
-    return padded(_Rewriter(model, ranges, scheme, keep_float).done(), scheme.block)
+    made = padded(_Rewriter(model, ranges, scheme, keep_float).done(), scheme.block)
+    return by_rows(made) if scheme.by_rows else made
 
 
 class _Rewriter:

@@ -114,7 +114,7 @@ class Strips:
 
     def _tiles(self, looks: Sequence[Look]) -> list[Tile]:
         """Looks that go on one after the other, read as one."""
-        window = replace(looks[0].window, n_columns=tiles_columns(len(looks)))
+        window = replace(looks[0].window, n_columns=tiles_columns(len(looks), looks[-1].window.n_columns))
         xy = strip_xy(self._sheet, window)
         rgb = sample_shrunken(self._small, self._shrink, xy)
         tile = within(_run(self._decoder, window, rgb, drawn(window, looks[0].others)), xy, self._size_px)
@@ -159,7 +159,7 @@ def joined(looks: Sequence[Look], most: int) -> list[Sequence[Look]]:
 def _goes_on(look: Look, other: Look) -> bool:
     """Whether a look is the other's next: the same, ``OVERLAP_COLUMNS`` before where that one ends."""
     step_mm = (look.window.n_columns - OVERLAP_COLUMNS) / look.window.px_per_mm_x
-    following = replace(look.window, x0_mm=other.window.x0_mm)
+    following = replace(look.window, x0_mm=other.window.x0_mm, n_columns=other.window.n_columns)
     near = abs(other.window.x0_mm - look.window.x0_mm - step_mm) * look.window.px_per_mm_x < LEAST_OFF
     return near and following == other.window and look.others == other.others
 

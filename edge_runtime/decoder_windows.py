@@ -20,6 +20,8 @@ from edge_runtime.layout_evidence import F64, Ink
 
 OVERLAP_COLUMNS: Final = 96  # tiles share these; each is trusted to the middle of what it shares
 MOST_TILES: Final = 3  # read at once: more take memory, and leave cores without work at a page's end
+LEAST_COLUMNS: Final = 256  # of a row's last tile, which ends where the row does
+COLUMNS_STEP: Final = 32  # the net halves its columns five times
 BEFORE_MM, AFTER_MM = 6.0, 6.0
 NEAR_MM: Final = 2.5  # ink that touches a row's baseline is the row's
 MARGIN_MM: Final = 4.0  # beyond the ink as the finder saw it
@@ -28,9 +30,9 @@ BARE_MM: Final = 4.0  # a row has no longer stretch without ink
 Rows = tuple[tuple[LeadStrip, ...], ...]
 
 
-def tiles_columns(n: int) -> int:
-    """The columns of ``n`` tiles, each of which goes on where the last ends."""
-    return n * (STRIP_COLUMNS - OVERLAP_COLUMNS) + OVERLAP_COLUMNS
+def tiles_columns(n: int, last: int = STRIP_COLUMNS) -> int:
+    """The columns of ``n`` tiles, each of which goes on where the one before ends; ``last``: those of the last."""
+    return (n - 1) * (STRIP_COLUMNS - OVERLAP_COLUMNS) + last
 
 
 def rows_of(layout: PageLayout) -> Rows:
@@ -46,12 +48,12 @@ def tile_windows(rows: Rows, layout: PageLayout, ink: Ink | None) -> tuple[tuple
         usual = usual_half_mm(strips, layout)
         tiles = []
         span = min(s.x0_mm for s in strips), max(s.x1_mm for s in strips)
-        for x0, per_mm in _places(strips, layout):
-            seen = max(x0, span[0]), min(x0 + STRIP_COLUMNS / per_mm, span[1])
+        for x0, per_mm, n_columns in _places(strips, layout):
+            seen = max(x0, span[0]), min(x0 + n_columns / per_mm, span[1])
             # Where columns meet, traces jump: read over a wide window this shows better.
             reach = None if ink is None or len(strips) > 1 else reach_mm(ink, float(centre), centres, *seen)
             half = usual if reach is None else min(usual, max(reach + MARGIN_MM, STRIP_LEAST_HALF_MM))
-            tiles.append(StripWindow(x0, float(centre), half, per_mm, STRIP_COLUMNS, STRIP_ROWS))
+            tiles.append(StripWindow(x0, float(centre), half, per_mm, n_columns, STRIP_ROWS))
         out.append(tuple(tiles))
     return tuple(out)
 
@@ -68,14 +70,17 @@ def centre_mm(strips: tuple[LeadStrip, ...]) -> float:
     return float(np.average([s.baseline_mm for s in strips], weights=[s.x1_mm - s.x0_mm for s in strips]))
 
 
-def _places(strips: tuple[LeadStrip, ...], layout: PageLayout) -> list[tuple[float, float]]:
-    """Where tiles start, page mm, and their columns a mm."""
+def _places(strips: tuple[LeadStrip, ...], layout: PageLayout) -> list[tuple[float, float, int]]:
+    """Where tiles start, page mm, their columns a mm, and how many: the last has those alone that the row needs."""
     per_mm = STRIP_PX_PER_MM_X[min(STRIP_PX_PER_MM_X, key=lambda s: abs(s - layout.paper_speed_mm_per_s))]
     x0 = min(s.x0_mm for s in strips) - BEFORE_MM
     x1 = max(s.x1_mm for s in strips) + AFTER_MM
     step = STRIP_COLUMNS - OVERLAP_COLUMNS
-    n = max(1, int(np.ceil(((x1 - x0) * per_mm - OVERLAP_COLUMNS) / step)))
-    return [(x0 + k * step / per_mm, per_mm) for k in range(n)]
+    needed = (x1 - x0) * per_mm
+    n = max(1, int(np.ceil((needed - OVERLAP_COLUMNS) / step)))
+    rest = int(np.ceil((needed - (n - 1) * step) / COLUMNS_STEP)) * COLUMNS_STEP
+    last = min(max(rest, LEAST_COLUMNS), STRIP_COLUMNS)
+    return [(x0 + k * step / per_mm, per_mm, STRIP_COLUMNS if k < n - 1 else last) for k in range(n)]
 
 
 def reach_mm(ink: Ink, centre_mm: float, centres_mm: F64, x0_mm: float, x1_mm: float) -> float | None:

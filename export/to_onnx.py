@@ -46,7 +46,7 @@ from ecg.marks import (
 from ecg.metrics import auroc
 from ecg.readings import Readings, load_readings
 from ecg.signal_input import signal_input
-from edge_runtime.decoder_windows import MOST_TILES, tiles_columns
+from edge_runtime.decoder_windows import LEAST_COLUMNS, MOST_TILES, tiles_columns
 from export.jobs import Feed, JobSource, NetJob
 
 TRAINING_DATA: Final = (
@@ -125,7 +125,7 @@ def strip_job(source: JobSource) -> NetJob:
         _noise((2, len(STRIP_CHANNELS), STRIP_ROWS, STRIP_COLUMNS)),
         (TensorSpec("rgb", ("batch", len(STRIP_CHANNELS), STRIP_ROWS, "columns"), "NCHW", channels=STRIP_CHANNELS),),
         (_out("height", ("batch", STRIP_ROWS // 2, "columns"), "NHW"), _out("presence", ("batch", "columns"), "NW")),
-        sizes={"batch": (1, 1, 8), "columns": (tiles_columns(1), tiles_columns(MOST_TILES), tiles_columns(MOST_TILES))},
+        sizes={"batch": (1, 1, 8), "columns": (LEAST_COLUMNS, tiles_columns(MOST_TILES), tiles_columns(MOST_TILES))},
         multiple={"columns": COARSEST_STRIDE},
         calibration=_samples("strip", source), figures=_figures("strip", source, 6),
         limits=(Limit("db_mean", 0.2), Limit("presence_wrong", 0.005, False)),

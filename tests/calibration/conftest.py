@@ -79,6 +79,6 @@ def quantised():
     def made(net, feeds):
         tensors = qdq.quantised_tensors(net, qdq.ORT)
         ranges = {name: limits(h, "minmax") for name, h in histograms(net, dict.fromkeys(tensors), feeds).items()}
-        return qdq.quantise(net, ranges, replace(qdq.ORT, weight_bits=7, block=1))
+        return qdq.quantise(net, ranges, replace(qdq.ORT, weight_bits=7, block=1, by_rows=False))
 
     return made

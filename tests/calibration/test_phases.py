@@ -45,7 +45,7 @@ def test_maps_enlarged_otherwise_stay_whole(net, changed) -> None:
 def test_eight_bits_stay_near(net, feeds, quantised) -> None:
     apart = quantised(phased(net, 9), feeds)
     eight_bit = [n.input[0] for n in apart.graph.node if n.op_type == "DequantizeLinear"]
-    assert {"f0_places_q", "f0_beside_q", "f0_laid_out_q"} <= set(eight_bit)
+    assert {"f0_places_q", "f0_beside_q", "f0_laid_out_q", "f0_within_q"} <= set(eight_bit)
     assert min(sqnr_db(results(net, feeds), results(apart, feeds))) > 25
 
 
