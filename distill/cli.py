@@ -57,6 +57,13 @@ def distill(
             "decoder's checkpoint."
         ),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            help="decoder: a bundle whose decoder teaches a narrower one, and gives a new run the channels that "
+            "matter most."
+        ),
+    ] = None,
     pages: Annotated[Path, typer.Option(help="encoder: a teacher's pool of rendered pages.")] = Path("runs/pages"),
     targets: Annotated[Path, typer.Option(help="encoder: what ecgscan-teacher embed wrote.")] = Path(
         "runs/targets.npz"
@@ -78,7 +85,7 @@ def distill(
         for what in PARTS[part.value]:
             budget_s = 0.0 if steps else minutes * 60
             config = TrainConfig(what, shards, out, steps=steps or 1, batch=batch, threads=threads, seed=seed,
-                                 lr=lr, begin=begin, budget_s=budget_s)  # fmt: skip
+                                 lr=lr, begin=begin, budget_s=budget_s, teacher=teacher)  # fmt: skip
             typer.echo(f"wrote {train(config)}")
 
     _told(work)

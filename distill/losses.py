@@ -95,3 +95,17 @@ def strip_loss(out: tuple[Tensor, Tensor], batch: Batch) -> dict[str, Tensor]:
         "snr": masked_mean(torch.log(noise / power), seen),
         "presence": F.binary_cross_entropy_with_logits(presence, present) * 0.5,
     }
+
+
+def taught_loss(out: tuple[Tensor, ...], told: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Terms for what a decoder says (height logits (B, bins, W), presence logits (B, W)) beside what its teacher does:
+    the divergence of the heights' distributions, where the teacher sees a trace, and the cross-entropy of presence
+    (Hinton, Vinyals and Dean, arXiv 1503.02531, at temperature 1)."""
+    (height, presence), (told_height, told_presence) = out, told
+    seen = told_presence.sigmoid()
+    p = told_height.softmax(dim=1)
+    divergence = (p * (told_height.log_softmax(dim=1) - height.log_softmax(dim=1))).sum(dim=1)
+    return {
+        "height_told": masked_mean(divergence, seen) * 2.0,
+        "presence_told": F.binary_cross_entropy_with_logits(presence, seen) * 0.5,
+    }

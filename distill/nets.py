@@ -206,7 +206,7 @@ class StripDecoder(nn.Module):
 
     outputs = ("height", "presence")
 
-    def __init__(self, widths: tuple[int, ...] = (20, 40, 64, 96, 128)) -> None:
+    def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 96, 128)) -> None:
         super().__init__()
         strides = (TWO,) * len(widths)
         self.encoder = Encoder(widths, (0, 1, 1, 1, 2), strides, len(STRIP_CHANNELS))

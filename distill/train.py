@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from distill import losses, targets
 from distill.checkpoints import save_whole
 from distill.from_bundle import begin_with_bundle, unfold_norms
+from distill.narrow import narrow, wide_decoder
 from distill.nets import FinderCoarse, FinderFine, StripDecoder, expected_row
 from distill.precision import training_precision
 from distill.shards import Shard
@@ -50,6 +51,7 @@ class TrainConfig:
     cached_shards: int = 400
     budget_s: float = 0.0  # with it the schedule follows the clock and ends there
     begin: Path | None = None  # another run's checkpoint or a bundle's folder: the weights that a new run begins with
+    teacher: Path | None = None  # strip: a bundle whose decoder teaches, and gives a new run its channels that matter
 
 
 class Pool:
@@ -197,6 +199,11 @@ class _Run:
         self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         self.step, self.spent_s = 0, 0.0
         self.path = config.out / f"{config.what}.ckpt"
+        self.teacher: StripDecoder | None = None
+        if config.teacher is not None:
+            if not isinstance(self.net, StripDecoder):
+                raise InputError("only a decoder has a teacher; leave it out")
+            self.teacher = wide_decoder(config.teacher).to(memory_format=torch.channels_last)
 
     def resume(self) -> bool:
         """Go on from the run's checkpoint; False where there is none."""
@@ -216,6 +223,15 @@ class _Run:
             unfold_norms(self.net, (_tensors(pool.batch())["rgb"] for _ in range(UNFOLD_BATCHES)))
         else:
             begin_with(self.net, source)
+        self.mean.module.load_state_dict(self.net.state_dict())
+
+    def begin_taught(self, pool: Pool) -> None:
+        """Begin with the channels of the teacher that matter most."""
+        assert self.teacher is not None
+        assert isinstance(self.net, StripDecoder)
+        inputs = [_tensors(pool.batch())["rgb"] for _ in range(UNFOLD_BATCHES)]
+        narrow(self.teacher, self.net, inputs)
+        unfold_norms(self.net, inputs)
         self.mean.module.load_state_dict(self.net.state_dict())
 
     def save(self) -> None:
@@ -246,6 +262,8 @@ def train(config: TrainConfig) -> Path:
     pool = Pool(config, np.random.default_rng([config.seed, run.step]))
     if config.begin is not None and not resumed:
         run.begin(config.begin, pool)
+    elif run.teacher is not None and not resumed:
+        run.begin_taught(pool)
     held = [Shard(p, (config.what,)) for p in sorted(config.shards.glob("shard-*.npz"))[:VALIDATION_SHARDS]]
     log = (config.out / f"{config.what}.jsonl").open("a")
     clock, recent = time.perf_counter(), []
@@ -278,6 +296,10 @@ def _step(run: _Run, data: losses.Batch) -> dict[str, Tensor]:
     with training_precision():
         out = run.net(data["rgb"])
     terms = _loss(run.config.what, out, data)
+    if run.teacher is not None:
+        with torch.no_grad(), training_precision():
+            told = run.teacher(data["rgb"])
+        terms |= losses.taught_loss(tuple(_floats(out)), tuple(_floats(told)))
     total = torch.stack(list(terms.values())).sum()
     if not torch.isfinite(total):
         raise RuntimeError(f"step {run.step}: loss is not finite ({ {k: float(v) for k, v in terms.items()} }); "

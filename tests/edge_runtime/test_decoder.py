@@ -4,13 +4,22 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import pytest
 
 from ecg.geometry import StripWindow
 from ecg.marks import STRIP_COLUMNS, STRIP_LEAST_HALF_MM, STRIP_ROWS, strip_half_height_mm
 from ecg.other_rows import ReadTrace
 from ecg.page import LeadStrip, PageLayout, Photo, Sheet, TraceMap
 from edge_runtime.decoder import Look, Strips, Tile, at_edge, decode_rows, followed, joined, settled, within
-from edge_runtime.decoder_windows import MARGIN_MM, rows_of, tile_windows, usual_half_mm
+from edge_runtime.decoder_windows import (
+    AFTER_MM,
+    COLUMNS_STEP,
+    LEAST_COLUMNS,
+    MARGIN_MM,
+    rows_of,
+    tile_windows,
+    usual_half_mm,
+)
 from edge_runtime.layout_evidence import find_ink
 
 WINDOW = StripWindow(0.0, 50.0, 28.0, 8.0, STRIP_COLUMNS, STRIP_ROWS)
@@ -135,6 +144,20 @@ def test_without_ink_every_window_is_the_usual_one():
     assert {w.half_height_mm for row in windows for w in row} == {strip_half_height_mm(10.0)}
     step = windows[0][1].x0_mm - windows[0][0].x0_mm
     assert step * windows[0][0].px_per_mm_x == STRIP_COLUMNS - 96
+
+
+@pytest.mark.parametrize("length_mm", [3.0, 40.0, 52.1, 100.0, 240.0])
+def test_a_rows_last_tile_ends_where_the_row_does(length_mm):
+    layout = page_of((40.0, 80.0))
+    layout = replace(layout, strips=(replace(layout.strips[0], x1_mm=layout.strips[0].x0_mm + length_mm),))
+    (windows,) = tile_windows(rows_of(layout), layout, None)
+    *others, last = windows
+    end_mm = last.x0_mm + last.n_columns / last.px_per_mm_x
+    beyond_mm = end_mm - (layout.strips[0].x1_mm + AFTER_MM)
+    assert {w.n_columns for w in others} <= {STRIP_COLUMNS}
+    assert last.n_columns % COLUMNS_STEP == 0
+    assert beyond_mm >= -1e-6
+    assert last.n_columns == LEAST_COLUMNS or beyond_mm < COLUMNS_STEP / last.px_per_mm_x
 
 
 def test_rows_on_one_line_are_read_each():
