@@ -9,22 +9,23 @@ from typing import Final
 import numpy as np
 
 from ecg.geometry import VIEW_PX_PER_MM, View, view_around
+from ecg.marks import READ_KINDS
 from ecg.page import Mark, Photo
 from edge_runtime.engines.base import Engine
-from edge_runtime.finder import Found, Pose, bounded, fine_maps, plain_field
-from edge_runtime.mark_reader import read_marks, read_places
+from edge_runtime.finder import Pose, bounded, fine_maps, plain_field
+from edge_runtime.mark_reader import Places, read_marks, read_places
 
 SURELY_READ: Final = 0.9  # of 214 texts read so surely on rendered pages one was misread
 BAND_OVERLAP_MM, LEAST_BAND_MM = 4.0, 4.0  # a text cut by the view's edge is seen whole; less paper than that has none
 
 
-def texts_beyond(photo: Photo, found: Found, fine: Engine, names: Engine) -> tuple[Mark, ...]:
-    """Speeds and gains printed below the view on the traces or, where no speed surely is, above it.
+def texts_beyond(photo: Photo, pose: Pose, fine: Engine, names: Engine) -> tuple[Mark, ...]:
+    """Speeds and gains printed below the pose's view on the traces or, where no speed surely is, above it.
 
     Their places are in mm of that look, good for how two texts lie to each other and no more.
     """
     told: list[Mark] = []
-    for band, y_mm in _bands_beyond(found.pose):
+    for band, y_mm in _bands_beyond(pose):
         maps = fine_maps(photo, bounded(band), fine)
         marks = read_marks(read_places(photo, maps, names), plain_field(maps))
         told += [replace(m, y_mm=m.y_mm + y_mm) for m in marks if m.kind.startswith(("speed:", "gain:"))]
@@ -36,6 +37,12 @@ def texts_beyond(photo: Photo, found: Found, fine: Engine, names: Engine) -> tup
 def speed_told(marks: Iterable[Mark]) -> bool:
     """Whether a paper speed was surely read."""
     return any(m.kind.startswith("speed:") and m.score > SURELY_READ for m in marks)
+
+
+def reads_speed(places: Places) -> bool:
+    """Whether a place surely says a paper speed."""
+    speeds = [k for k, kind in enumerate(READ_KINDS) if kind.startswith("speed:")]
+    return bool((places.probability[:, speeds] > SURELY_READ).any())
 
 
 def _bands_beyond(pose: Pose) -> list[tuple[View, float]]:

@@ -6,6 +6,7 @@ an upright view at 4 px/mm gives the grid's phases, the trace's ink and marks (l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -148,14 +149,21 @@ def fine_maps(photo: Photo, view: View, fine: Engine) -> Maps:
     return Maps(padded, out["grid"][0], area[0], area[1], sigmoid(out["marks"][0]), out["place"][0])
 
 
-def find(photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None) -> Found | Unreadable:
-    """Photo to sheet, marks and ink, or why not; ``names`` reads what the view shows too small."""
+def find(
+    photo: Photo, coarse: Engine, fine: Engine, names: Engine | None = None,
+    seen_at: Callable[[Pose, Places | None], None] = lambda pose, places: None,
+) -> Found | Unreadable:  # fmt: skip
+    """Photo to sheet, marks and ink, or why not; ``names`` reads what the view shows too small.
+
+    ``seen_at`` is told the pose, most often the last, and what was read there, before the lattice is followed.
+    """
     pose = find_pose(photo, coarse)
     if isinstance(pose, Unreadable):
         return pose
     pose = _straightened(photo, pose, fine)
     maps, pose, places = _best_size(photo, *_best_way_up(photo, pose, fine, names), fine, names)
     sized = maps
+    seen_at(pose, places)
     pose, maps, field = _followed(photo, pose, maps, fine)
     seen = _grid_seen(maps)
     allowed = _paper(photo, maps)

@@ -21,8 +21,8 @@ from edge_runtime.consistency import reconciled
 from edge_runtime.decoder import RowTrace, decode_rows, open_decoder
 from edge_runtime.engines import open_engine
 from edge_runtime.engines.base import Engine, calls_at_once
-from edge_runtime.far_texts import SURELY_READ, speed_told, texts_beyond
-from edge_runtime.finder import Found, find
+from edge_runtime.far_texts import SURELY_READ, reads_speed, speed_told, texts_beyond
+from edge_runtime.finder import Found, Pose, find
 from edge_runtime.findings import FindingsHead, open_findings
 from edge_runtime.gate import gated, seen_of
 from edge_runtime.gate_leads import contradictions
@@ -31,6 +31,7 @@ from edge_runtime.layout import find_layout
 from edge_runtime.layout_ends import with_seen_ends
 from edge_runtime.layout_evidence import find_ink
 from edge_runtime.layout_gaps import with_seen_gaps
+from edge_runtime.mark_reader import Places
 from edge_runtime.pulses import looked_at
 from edge_runtime.refine import refined
 from edge_runtime.relabel import relabelled
@@ -89,10 +90,17 @@ class Reader:
         self, photo: Photo, overrides: Overrides, timings: dict[str, float]
     ) -> tuple[Reading | Unreadable, Seen | None]:
         """What comes of a photo, not yet judged by the gate, and what the gate sees of the photo, if that is known."""
-        found = _timed(timings, "finder", lambda: find(photo, self.coarse, self._fine, self._names))
+        ahead: list[tuple[Pose, Texts]] = []
+
+        def look_ahead(pose: Pose, places: Places | None) -> None:
+            # Following the lattice leaves a core free, and what was read tells whether texts will be asked for.
+            if places is not None and not reads_speed(places):
+                ahead.append((pose, self._begun(partial(self._beyond, photo, pose))))
+
+        found = _timed(timings, "finder", lambda: find(photo, self.coarse, self._fine, self._names, look_ahead))
         if isinstance(found, Unreadable):
             return found, None
-        texts = self._texts(photo, found)
+        texts = next((t for pose, t in ahead if pose is found.pose), None) or self._texts(photo, found)
         sheet = _timed(timings, "lattice", lambda: refined(photo, found.sheet))
         reading = self._traced(photo, found, sheet, texts, overrides, timings)
         if isinstance(reading, Unreadable):
@@ -116,14 +124,11 @@ class Reader:
     def _texts(self, photo: Photo, found: Found) -> Texts:
         """Texts far from the traces, when they are asked for; where the view shows no paper speed they will be, and a
         core that is free begins to look for them."""
-        names = self._names
-        if names is None:
-            return tuple
+        look = partial(self._beyond, photo, found.pose)
+        return look if self._names is None or speed_told(found.marks) else self._begun(look)
 
-        def look() -> tuple[Mark, ...]:
-            return texts_beyond(photo, found, self._fine, names)
-
-        return look if speed_told(found.marks) else self._begun(look)
+    def _beyond(self, photo: Photo, pose: Pose) -> tuple[Mark, ...]:
+        return () if self._names is None else texts_beyond(photo, pose, self._fine, self._names)
 
     def _traced(
         self, photo: Photo, found: Found, sheet: Sheet, texts: Texts, overrides: Overrides, timings: dict[str, float]

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from ecg.geometry import VIEW_PX_PER_MM, View, view_around
-from ecg.marks import FINE_STRIDE, MARK_KINDS
+from ecg.marks import FINE_STRIDE, MARK_KINDS, READ_KINDS
 from ecg.page import Mark, Photo
 from edge_runtime import far_texts, finder
 from edge_runtime.coarse import folded
 from edge_runtime.far_texts import texts_beyond
-from edge_runtime.finder import Found, Maps, Pose, _straightened, _told
+from edge_runtime.finder import Maps, Pose, _straightened, _told
 from edge_runtime.lattice import RAD_PER_MM
+from edge_runtime.mark_reader import Places
 
 PX_PER_MM, TURN = 8.0, np.radians(13.0)
 PHOTO = Photo(np.zeros((1600, 2400, 3), np.uint8))
@@ -92,11 +93,10 @@ def test_texts_are_looked_for_below_the_view_and_then_above_it(monkeypatch):
     monkeypatch.setattr(
         far_texts, "read_marks", lambda *a: (Mark("speed:50", 5.0, 3.0, score), Mark("lead:I", 0, 0, 1))
     )
-    found = Found(None, (), None, replace(seen, paper_px=paper), 1.0)
-    score = 0.95
-    assert texts_beyond(PHOTO, found, None, None) == (Mark("speed:50", 5.0, 3.0 + down_mm, 0.95),)
+    wide, score = replace(seen, paper_px=paper), 0.95
+    assert texts_beyond(PHOTO, wide, None, None) == (Mark("speed:50", 5.0, 3.0 + down_mm, 0.95),)
     score = 0.5
-    assert len(texts_beyond(PHOTO, found, None, None)) == 2
+    assert len(texts_beyond(PHOTO, wide, None, None)) == 2
     assert len(looked) == 3
 
 
@@ -144,3 +144,14 @@ def test_where_no_grid_shows_other_sizes_are_tried(monkeypatch, off_scale):
     maps, best, _ = finder._best_size(PHOTO, maps_of(PHOTO, off.view, None), off, None, None, None)
     assert best.px_per_mm == pytest.approx(PX_PER_MM, rel=0.15)
     assert maps.view.scale * VIEW_PX_PER_MM == pytest.approx(PX_PER_MM, rel=0.15)
+
+
+def test_a_speed_that_is_surely_read_needs_no_far_texts():
+    def places(probability):
+        row = np.zeros((1, len(READ_KINDS)), np.float32)
+        row[0, READ_KINDS.index("speed:25")] = probability
+        return Places(np.zeros((1, 2)), row)
+
+    assert far_texts.reads_speed(places(0.95))
+    assert not far_texts.reads_speed(places(0.6))
+    assert not far_texts.reads_speed(Places(np.zeros((0, 2)), np.zeros((0, len(READ_KINDS)), np.float32)))
