@@ -35,6 +35,9 @@ KINDS: Final = "JPEG, HEIC, PNG, TIFF, BMP, WebP or PDF"
 _FORMATS: Final = ["JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF"]
 _REDUCIBLE: Final = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F")
 _EXIF_ORIENTATION: Final = 0x0112
+# OpenCV from 4.11 on decodes into this order itself: one copy of all pixels less.
+_RGB: int | None = getattr(cv2, "IMREAD_COLOR_RGB", None)
+_HALF: Final = cv2.IMREAD_REDUCED_COLOR_2 & ~cv2.IMREAD_COLOR
 _TIFF_SUBFILE: Final = 254
 _stderr_lock = threading.Lock()
 
@@ -164,12 +167,14 @@ def _jpeg(data: bytes, image: Image.Image, name: str) -> U8:
         orientation = int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # damaged EXIF: the pixels may be fine
         orientation = 1
-    reduced = (cv2.IMREAD_COLOR, cv2.IMREAD_REDUCED_COLOR_2)[min(1, _halvings(image.width * image.height))]
+    full, half = (cv2.IMREAD_COLOR, cv2.IMREAD_REDUCED_COLOR_2) if _RGB is None else (_RGB, _RGB | _HALF)
+    size = half if _halvings(image.width * image.height) else full
     with _decoding(name), _quiet():
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), reduced | cv2.IMREAD_IGNORE_ORIENTATION)
-    if bgr is None:
+        rgb = cv2.imdecode(np.frombuffer(data, np.uint8), size | cv2.IMREAD_IGNORE_ORIENTATION)
+    if rgb is None:
         raise InputError(f"{name}: damaged JPEG; export it or take the photo again")
-    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # in place it takes six times as long
+    if _RGB is None:
+        rgb = cv2.cvtColor(rgb, cv2.COLOR_BGR2RGB)  # in place it takes six times as long
     return np.asarray(_upright(rgb, orientation), dtype=np.uint8)
 
 

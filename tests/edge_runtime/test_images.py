@@ -46,6 +46,20 @@ def test_each_format_gives_the_same_picture(tmp_path: Path, suffix: str) -> None
     assert close(load_one(path), scene())
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("work_pixels", [200_000, 300_000])
+def test_older_opencv_decodes_to_the_same(
+    tmp_path: Path, mode: str, work_pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (480, 520, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "a.jpg", quality=95)
+    monkeypatch.setattr(images, "WORK_PIXELS", work_pixels)
+    first = load_one(tmp_path / "a.jpg")
+    monkeypatch.setattr(images, "_RGB", None)
+    assert np.array_equal(first, load_one(tmp_path / "a.jpg"))
+    assert first.shape[2] == 3
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_undone(tmp_path: Path, suffix: str, orientation: int) -> None:
