@@ -23,8 +23,8 @@ def by_rows(model: ModelProto) -> ModelProto:
     sides and by constants, works row by row; of a graph without such, itself."""
     values, makers, readers = constants_of(model), makers_of(model), readers_of(model)
     paths = {n.output[0]: path for n in model.graph.node if n.op_type == "DepthToSpace"
-             and (path := _path(n, readers)) and makers[n.input[0]].op_type == "DequantizeLinear"
-             and attributes(n)["blocksize"] == 2 and _of_both_sides(path[2], values)}  # fmt: skip
+             and (path := _path(n, readers)) and _of_both_sides(path[2], values)
+             and _by_two(n) and _one_scale((makers[n.input[0]], *path), values)}  # fmt: skip
     if not paths:
         return model
     nodes: list[NodeProto] = []
@@ -59,6 +59,19 @@ def _path(node: NodeProto, readers: dict[str, list[NodeProto]]) -> list[NodeProt
         node = near[0]
         out.append(node)
     return out
+
+
+def _by_two(node: NodeProto) -> bool:
+    """Whether places lie in blocks of two, row, column, channel."""
+    told = attributes(node)
+    return told["blocksize"] == 2 and told.get("mode", b"DCR") == b"DCR"
+
+
+def _one_scale(path: tuple[NodeProto, ...], values: dict[str, Any]) -> bool:
+    """Whether a DQ begins the path, and all its Q and DQ have one scale and zero: the bytes stay as they are."""
+    scaled = [n for n in path if n.op_type in PATH[:2]]
+    told = {tuple(values[name].item() for name in n.input[1:3]) for n in scaled}
+    return path[0].op_type == "DequantizeLinear" and len(told) == 1
 
 
 def _of_both_sides(cut: NodeProto, values: dict[str, Any]) -> bool:

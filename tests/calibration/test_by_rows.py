@@ -32,13 +32,19 @@ def test_without_places_nothing_changes(net, feeds, quantised) -> None:
     assert by_rows(plain) is plain
 
 
-@pytest.mark.parametrize("changed", ["other axes", "read twice"])
+@pytest.mark.parametrize("changed", ["other axes", "read twice", "other scale", "other order"])
 def test_what_is_laid_out_otherwise_stays(apart, changed) -> None:
     other = ModelProto()
     other.CopyFrom(apart)
     if changed == "other axes":
         axes = next(i for i in other.graph.initializer if i.name == "f0_within_axes")
         axes.CopyFrom(numpy_helper.from_array(np.int64([3, 2]), axes.name))
+    elif changed == "other scale":
+        scale = next(i for i in other.graph.initializer if i.name == "f0_within_scale")
+        scale.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(scale), scale.name))
+    elif changed == "other order":
+        node = next(n for n in other.graph.node if n.op_type == "DepthToSpace")
+        next(a for a in node.attribute if a.name == "mode").s = b"CRD"
     else:
         laid_out = next(n for n in other.graph.node if n.op_type == "DepthToSpace").output[0]
         other.graph.output.append(other.graph.output[0])
