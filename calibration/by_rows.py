@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from calibration.graphs import alive, attributes, constants_of, makers_of, readers_of
+from calibration.graphs import attributes, constants_of, makers_of, readers_of, rebuilt
 
 CHANNELS_LAST, CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 PATH = ("QuantizeLinear", "DequantizeLinear", "Slice", "QuantizeLinear")  # what follows on DepthToSpace, each alone
@@ -38,15 +38,7 @@ def by_rows(model: ModelProto) -> ModelProto:
             constants |= told
         elif not any(node.output[0] == part.output[0] for path in paths.values() for part in path):
             nodes.append(node)
-    out = ModelProto()
-    out.CopyFrom(model)
-    nodes = alive(nodes, {o.name for o in model.graph.output})
-    used = {i for n in nodes for i in n.input}
-    kept = [t for name, t in constants.items() if name in used]
-    for part, new in ((out.graph.node, nodes), (out.graph.initializer, kept), (out.graph.value_info, [])):
-        del part[:]
-        part.extend(new)
-    return out
+    return rebuilt(model, nodes, constants.values())
 
 
 def _path(node: NodeProto, readers: dict[str, list[NodeProto]]) -> list[NodeProto] | None:

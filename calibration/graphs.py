@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper, shape_inference
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper, shape_inference
 
 
 def constants_of(model: ModelProto) -> dict[str, NDArray[Any]]:
@@ -52,3 +52,16 @@ def alive(nodes: list[NodeProto], results: Collection[str]) -> list[NodeProto]:
             wanted |= set(node.input)
             kept.append(node)
     return kept[::-1]
+
+
+def rebuilt(model: ModelProto, nodes: list[NodeProto], constants: Iterable[TensorProto]) -> ModelProto:
+    """A copy of the model with these nodes and constants, as far as they still count, and no inferred shapes."""
+    nodes = alive(nodes, {o.name for o in model.graph.output})
+    used = {i for n in nodes for i in n.input}
+    kept = [t for t in constants if t.name in used]
+    out = ModelProto()
+    out.CopyFrom(model)
+    for part, new in ((out.graph.node, nodes), (out.graph.initializer, kept), (out.graph.value_info, [])):
+        del part[:]
+        part.extend(new)
+    return out

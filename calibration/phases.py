@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from calibration.graphs import alive, attributes, channels_of, constants_of, dims_of, makers_of
+from calibration.graphs import attributes, channels_of, constants_of, dims_of, makers_of, rebuilt
 
 # Where two of the small map's values meet, which of three taps fall on the first and which on the second: at the place
 # before the corner (the first value's second copy) and at the one behind it (the second value's first copy).
@@ -48,15 +48,7 @@ def phased(model: ModelProto, fewer_than: int) -> ModelProto:
         apart, weights = ([node], []) if join is None else _apart(node, join, values[node.input[1]], counts)
         nodes += apart
         made += weights
-    out = ModelProto()
-    out.CopyFrom(model)
-    nodes = alive(nodes, {o.name for o in model.graph.output})
-    used = {i for n in nodes for i in n.input}
-    constants = [t for t in (*model.graph.initializer, *made) if t.name in used]
-    for part, new in ((out.graph.node, nodes), (out.graph.initializer, constants), (out.graph.value_info, [])):
-        del part[:]
-        part.extend(new)
-    return out
+    return rebuilt(model, nodes, (*model.graph.initializer, *made))
 
 
 def whole_of(name: str) -> str:
