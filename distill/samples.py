@@ -31,7 +31,7 @@ from ecg.marks import (
     strip_half_height_mm,
 )
 from ecg.other_rows import ReadTrace, drawn
-from ecg.page import F32, U8, PageLayout, Sheet
+from ecg.page import F32, U8, PageLayout, Photo, Sheet
 from ecg.synth.shake import shaken_sheet
 from ecg.synth.truth import F64, Photograph, PrintedPage, TraceTruth
 from edge_runtime.engines.base import Engine
@@ -78,7 +78,7 @@ class StripSample:
 
 def coarse_sample(shot: Photograph) -> CoarseSample:
     """The thumbnail with where the paper is, how it is turned and how large it shows."""
-    rgb, f = letterbox(shot.rgb)
+    rgb, f = letterbox(Photo(shot.rgb))
     n = COARSE_PX // COARSE_STRIDE
     maps = np.zeros((n, n, len(COARSE_CHANNELS)), np.float32)
     centre = (np.arange(n) + 0.5) * COARSE_STRIDE - 0.5
@@ -178,7 +178,7 @@ def _fine_sample(shot: Photograph, view: View) -> FineSample:
             phase = np.nan_to_num(np.mod(mm - [page.grid.x0_mm, page.grid.y0_mm], 5.0))
         flags[..., 2] = _trace_cells(shot, view) * ok
         marks = _marks_in(shot, view)
-    rgb = render_view(shot.rgb, view, fill=0)
+    rgb = render_view(Photo(shot.rgb), view, fill=0)
     return FineSample(rgb, phase.astype(np.float16), flags, np.array(marks, np.float32).reshape(-1, 5))
 
 
@@ -273,7 +273,7 @@ def _strip_sample(
     off = ~np.isfinite(middle[:, 0]) | (middle < 0).any(axis=1) | (middle > [width - 1, height - 1]).any(axis=1)
     rows_at[off | (rows_at < 0) | (rows_at > STRIP_ROWS - 1)] = np.nan
     others = drawn(window, [trace for k, trace in read.items() if k != row])
-    return StripSample(sample_photo(shot.rgb, xy), rows_at.astype(np.float32), others)
+    return StripSample(sample_photo(Photo(shot.rgb), xy), rows_at.astype(np.float32), others)
 
 
 def _random_window(layout: PageLayout, traces: list[TraceTruth], rng: np.random.Generator) -> StripWindow:

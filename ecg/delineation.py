@@ -26,6 +26,7 @@ from ecg.delineation_beats import (
     slopes,
     smoothed,
     sort_beats,
+    sums,
     windows,
     without_impulses,
 )
@@ -348,26 +349,19 @@ def _searched(flat: F64, like: F64, median: F64, marks: F64, fs_hz: float) -> F6
             continue
         centre = median[good, k].astype(np.int64)
         wide = half if k in (QRS_ON, QRS_PEAK, QRS_OFF) else 2 * half
+        length = 2 * wide + 1
         offsets = np.arange(-reach - wide, reach + wide + 1)
         index = np.clip(centre[:, None] + offsets, 0, flat.shape[1] - 1)
         mine = flat[good[:, None], index]
-        model = like[good[:, None], index][:, reach : reach + 2 * wide + 1]
+        model = like[good[:, None], index][:, reach : reach + length]
         model = model - model.mean(axis=1, keepdims=True)
+        known = np.isfinite(mine).all(axis=1) & np.isfinite(model).all(axis=1)
+        good, mine, model = good[known], mine[known], model[known]
         # The squared difference of piece and model, both without their means, written out: no (R, lags, t) array.
-        part = np.lib.stride_tricks.sliding_window_view(mine, 2 * wide + 1, axis=1)
-        own = _box(mine**2, 2 * wide + 1) - _box(mine, 2 * wide + 1) ** 2 / (2 * wide + 1)
+        part = np.lib.stride_tricks.sliding_window_view(mine, length, axis=1)
+        own = sums(mine**2, length) - sums(mine, length) ** 2 / length
         error = own - 2.0 * np.einsum("rkt,rt->rk", part, model) + (model**2).sum(axis=1, keepdims=True)
-        known = np.isfinite(error).all(axis=1)
-        best = np.argmin(np.where(np.isfinite(error), error, np.inf), axis=1) - reach
-        inner = known & (np.abs(best) < reach)
+        best = np.argmin(error, axis=1) - reach
+        inner = np.abs(best) < reach
         out[good[inner], k] = median[good[inner], k] + best[inner]
     return out
-
-
-def _box(x: F64, length: int) -> F64:
-    """Sums of ``length`` samples of each row; what is unknown makes a sum unknown."""
-    known = np.isfinite(x)
-    total, count = (np.cumsum(v, axis=1) for v in (np.where(known, x, 0.0), known))
-    total, count = (np.pad(v, ((0, 0), (1, 0))) for v in (total, count))
-    whole = count[:, length:] - count[:, :-length] == length
-    return np.asarray(np.where(whole, total[:, length:] - total[:, :-length], np.nan), dtype=np.float64)

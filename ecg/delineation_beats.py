@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -92,12 +93,21 @@ def hann(length_s: float, fs_hz: float) -> F64:
 
 
 def smoothed(x: F64, kernel: F64) -> F64:
-    """Rows (L, n) convolved with an odd kernel over what is known; NaN stays NaN."""
+    """Rows (L, n) convolved with a symmetric kernel of odd length over what is known; NaN stays NaN."""
     known = np.isfinite(x)
-    filled = np.where(known, x, 0.0)
-    out = np.stack([np.convolve(row, kernel, "same") for row in filled])
-    weight = np.stack([np.convolve(row, kernel, "same") for row in known.astype(np.float64)])
+    one = np.ones(1)
+    out, weight = (
+        cv2.sepFilter2D(rows, cv2.CV_64F, kernel, one, borderType=cv2.BORDER_CONSTANT)
+        for rows in (np.where(known, x, 0.0), known.astype(np.float64))
+    )
     return np.where(known, out / np.maximum(weight, 1e-9), np.nan)
+
+
+def sums(x: NDArray[np.float64] | Flags, length: int) -> F64:
+    """Sums of every ``length`` neighbours along the last axis (..., n): (..., n - length + 1)."""
+    total = np.zeros((*x.shape[:-1], x.shape[-1] + 1))
+    np.cumsum(x, axis=-1, out=total[..., 1:])
+    return np.asarray(total[..., length:] - total[..., :-length])
 
 
 def slopes(mv: F64, fs_hz: float, length_s: float = SMOOTH_S) -> F64:
@@ -184,10 +194,13 @@ def _centred(at: Indices, level: F64, fs_hz: float) -> Indices:
 
 def windows(x: F64, at: Indices, first: int, last: int) -> F64:
     """Pieces (b, L, last - first + 1) of rows (L, n) about the samples ``at``; NaN beyond the signal."""
-    index = at[:, None] + np.arange(first, last + 1)
-    inside = (index >= 0) & (index < x.shape[1])
-    out = x[:, np.clip(index, 0, x.shape[1] - 1)]
-    return np.where(inside[None], out, np.nan).transpose(1, 0, 2)
+    n, length = x.shape[1], last + 1 - first
+    out = np.full((len(at), len(x), length), np.nan)
+    for piece, start in zip(out, (at + first).tolist(), strict=True):
+        a, b = max(start, 0), min(start + length, n)
+        if a < b:
+            piece[:, a - start : b - start] = x[:, a:b]
+    return out
 
 
 def _whole(pieces: F64) -> Flags:
@@ -280,12 +293,13 @@ def _shifted(slope: F64, at: Indices, template: F64, fs_hz: float) -> tuple[Indi
     first, last = round(SHAPE_S[0] * fs_hz) - reach, round(SHAPE_S[1] * fs_hz) + reach
     pieces = windows(slope, at, first, last)
     size = template.shape[1]
-    part = np.lib.stride_tricks.sliding_window_view(pieces, size, axis=2)  # (b, L, lags, t)
     known = np.asarray(template.any(axis=1))  # leads that no usual beat has yet don't count
-    whole = np.asarray(np.isfinite(part).all(axis=3)) & known[None, :, None]
-    x = np.where(whole[..., None], part, 0.0)
-    product = np.einsum("blkt,lt->bk", x, template)
-    own = np.einsum("blkt,blkt->bk", x, x)
+    there = np.isfinite(pieces)
+    whole = (sums(there, size) > size - 0.5) & known[None, :, None]  # (b, L, lags)
+    filled = np.where(there, pieces, 0.0)
+    part = np.lib.stride_tricks.sliding_window_view(filled, size, axis=2)  # (b, L, lags, t)
+    product = (np.einsum("blkt,lt->blk", part, template) * whole).sum(axis=1)
+    own = (sums(filled**2, size) * whole).sum(axis=1)
     wanted = np.einsum("blk,l->bk", whole.astype(np.float64), (template**2).sum(axis=1))
     like = product / np.sqrt(np.maximum(own * wanted, 1e-12))
     # The full overlap of template and beat counts: a lead that is lost on the way may not win.

@@ -11,7 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from ecg.delineation_beats import F64, Flags, hann, smoothed
+from ecg.delineation_beats import F64, Flags, hann, smoothed, sums
+from ecg.ranks import ordered
 
 SLOPE_S: Final = (0.012, 0.024)  # smoothing of a lead's slope; the longer where noise decides
 QUIET_S: Final = 0.012  # a QRS begins and ends where the lead is quiet for this long
@@ -23,6 +24,7 @@ P_AREA_S: Final = 0.06  # windows of Zhang's area
 T_AREA_S: Final = 0.128
 P_LEVEL_S: Final = 0.006  # the level at k is the mean over this long on either side
 T_LEVEL_S: Final = 0.016
+FEW: Final = 32  # values: sorted by a network where many medians are wanted
 BIPHASIC: Final = 4.0  # lobes whose areas differ by less than this factor both belong to the wave
 
 
@@ -52,8 +54,10 @@ def last_true(mask: Flags) -> F64:
 
 def nan_median(x: F64, axis: int) -> F64:
     """Median of what is finite; NaN where nothing is."""
-    x = np.sort(np.where(np.isfinite(x), x, np.nan), axis=axis)  # NaN goes last
-    count = np.isfinite(x).sum(axis=axis, keepdims=True)
+    known = np.isfinite(x)
+    x = np.where(known, x, np.inf)  # goes last
+    x = ordered(x) if axis == 0 and len(x) <= FEW < x[0].size else np.sort(x, axis=axis)
+    count = known.sum(axis=axis, keepdims=True)
     low = np.take_along_axis(x, np.maximum(count - 1, 0) // 2, axis=axis)
     high = np.take_along_axis(x, np.minimum(count // 2, x.shape[axis] - 1), axis=axis)
     return np.asarray(np.squeeze(np.where(count > 0, 0.5 * (low + high), np.nan), axis=axis))
@@ -63,11 +67,8 @@ def resting(slope: F64, mask: Flags, length: int) -> F64:
     """Root mean square slope (R,) over ``length`` samples where a lead rests: the RESTING quantile of all such pieces
     under the mask; 0 where none are known."""
     square = np.where(mask & np.isfinite(slope), slope, 0.0) ** 2
-    known = (mask & np.isfinite(slope)).astype(np.float64)
-    kernel = np.ones(length)
-    total = np.stack([np.convolve(row, kernel, "valid") for row in square])
-    full = np.stack([np.convolve(row, kernel, "valid") for row in known]) > length - 0.5
-    pieces = np.sort(np.where(full, total, np.inf), axis=1)
+    total, full = sums(square, length), sums(mask & np.isfinite(slope), length) > length - 0.5
+    pieces = np.sort(np.where(full, np.maximum(total, 0.0), np.inf), axis=1)
     at = (RESTING * np.maximum(full.sum(axis=1) - 1, 0)).astype(np.int64)
     best = pieces[np.arange(len(pieces)), at]
     return np.sqrt(np.where(np.isfinite(best), best, 0.0) / length)

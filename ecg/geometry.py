@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecg.marks import COARSE_PX, START_PX_PER_MM, START_SIDE
-from ecg.page import F32, U8, Sheet
+from ecg.page import F32, U8, Photo, Sheet
 
 LEAST_PX = 0.95  # photo px an output px that shrinking by a whole number may leave
 MOST_PX = 1.5  # and that need no shrinking
@@ -23,6 +23,7 @@ NO_MAP: Any = None  # x and y are in one map
 VIEW_PX_PER_MM = 4.0  # the finder's upright view: a heavy line every 20 px, a 3 mm letter 12 px high
 
 _whole: WeakKeyDictionary[Sheet, NDArray[np.float64]] = WeakKeyDictionary()
+_half: WeakKeyDictionary[Photo, U8] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,9 @@ def view_around(points_px: NDArray[np.floating], px_per_mm: float, angle_rad: fl
     return View(float(ox), float(oy), scale, angle_rad, int(size[0]), int(size[1]))
 
 
-def render_view(rgb: U8, view: View, fill: int = 0) -> U8:
+def render_view(photo: Photo, view: View, fill: int = 0) -> U8:
     """What the view shows of the photo (height, width, 3), ``fill`` where it looks beyond the photo."""
-    part, corner = _seen_part(rgb, view)
-    small, shrink = shrunken(part, view.scale)
+    small, shrink, corner = _seen_part(photo, view)
     m = view.matrix()
     m[:, 2] -= corner
     # photo px -> small px: pixel centres at integers, so half a pixel goes along.
@@ -86,45 +86,65 @@ def render_view(rgb: U8, view: View, fill: int = 0) -> U8:
     return np.asarray(out, dtype=np.uint8)
 
 
-def _seen_part(rgb: U8, view: View) -> tuple[U8, tuple[int, int]]:
-    """The part of the photo that the view lies on, and its corner (x, y): the rest need not be shrunk."""
+def _seen_part(photo: Photo, view: View) -> tuple[U8, float, tuple[int, int]]:
+    """The part of the photo that the view lies on, shrunken, and by what factor, and its corner (x, y): the rest need
+    not be shrunk."""
+    if _whole_shrink(photo.rgb, view.scale) == 2:
+        return halved(photo), 0.5, (0, 0)
     whole = _whole_px(view.scale)  # the blocks of px that are averaged stay the same
     ends = view.corners_px()
     margin = 2 * whole + 2
     low, high = np.floor(ends.min(axis=0)).astype(int) - margin, np.ceil(ends.max(axis=0)).astype(int) + margin
-    size = rgb.shape[1], rgb.shape[0]
+    size = photo.rgb.shape[1], photo.rgb.shape[0]
     (x0, x1), (y0, y1) = ((int(np.clip(a, 0, n - 1)) // whole * whole, int(np.clip(b, 1, n)))
                           for a, b, n in zip(low, high, size, strict=True))  # fmt: skip
-    return rgb[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)], (x0, y0)
+    part = Photo(photo.rgb[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)])
+    return *shrunken(part, view.scale), (x0, y0)
 
 
-def letterbox(rgb: U8, side: int = COARSE_PX) -> tuple[U8, float]:
+def letterbox(photo: Photo, side: int = COARSE_PX) -> tuple[U8, float]:
     """The photo shrunk into a black square, and thumbnail px per photo px."""
-    h, w = rgb.shape[:2]
+    h, w = photo.rgb.shape[:2]
     f = side / max(h, w)
     size = max(1, round(w * f)), max(1, round(h * f))
     interpolation = cv2.INTER_AREA if f < 1 else cv2.INTER_LINEAR
     out = np.zeros((side, side, 3), np.uint8)
     # A large photo is halved first, which is quick; area averages of area averages are the same but for rounding.
-    whole = _reduced(rgb, 2) if f < 0.25 else rgb
-    out[: size[1], : size[0]] = cv2.resize(whole, size, interpolation=interpolation)
+    small = halved(photo) if f < 0.25 else photo.rgb
+    while max(small.shape) > 3 * side:
+        small = _reduced(small, 2)
+    out[: size[1], : size[0]] = cv2.resize(small, size, interpolation=interpolation)
     return out, f
 
 
-def shrunken(rgb: U8, photo_px_per_out_px: float) -> tuple[U8, float]:
+def halved(photo: Photo) -> U8:
+    """The photo with 2 x 2 px averaged to one, made once for all that look at it so."""
+    if photo not in _half:
+        _half[photo] = _reduced(photo.rgb, 2)
+    return _half[photo]
+
+
+def shrunken(photo: Photo, photo_px_per_out_px: float) -> tuple[U8, float]:
     """The photo shrunk so that at most ``MOST_PX`` of its px fall on one output px, and the factor (<= 1) of it.
 
     By a whole number where that leaves about as many px, since OpenCV is several times faster at these.
     """
     if photo_px_per_out_px <= MOST_PX:
-        return rgb, 1.0
-    whole = _whole_px(photo_px_per_out_px)
-    if photo_px_per_out_px / whole >= LEAST_PX and min(rgb.shape[:2]) > 8 * whole:
-        return _reduced(rgb, whole), 1.0 / whole
-    h, w = rgb.shape[:2]
+        return photo.rgb, 1.0
+    whole = _whole_shrink(photo.rgb, photo_px_per_out_px)
+    if whole:
+        return halved(photo) if whole == 2 else _reduced(photo.rgb, whole), 1.0 / whole
+    h, w = photo.rgb.shape[:2]
     factor = 1.2 / photo_px_per_out_px
     size = max(1, round(w * factor)), max(1, round(h * factor))
-    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8), size[0] / w
+    return np.asarray(cv2.resize(photo.rgb, size, interpolation=cv2.INTER_AREA), dtype=np.uint8), size[0] / w
+
+
+def _whole_shrink(rgb: U8, photo_px_per_out_px: float) -> int:
+    """The whole number that ``shrunken`` shrinks by, 0 where it isn't one."""
+    whole = _whole_px(photo_px_per_out_px)
+    fits = photo_px_per_out_px / whole >= LEAST_PX and min(rgb.shape[:2]) > 8 * whole
+    return whole if fits and photo_px_per_out_px > MOST_PX else 0
 
 
 def _whole_px(photo_px_per_out_px: float) -> int:
@@ -143,31 +163,33 @@ def grid_xy(sheet: Sheet, x_mm: NDArray[np.floating], y_mm: NDArray[np.floating]
 
     NaN where the nearest node is unknown or more than half a step away.
     """
-    wx, near_x = _cubic_weights((np.asarray(x_mm) - sheet.x0_mm) / sheet.step_mm, sheet.node_px.shape[1])
-    wy, near_y = _cubic_weights((np.asarray(y_mm) - sheet.y0_mm) / sheet.step_mm, sheet.node_px.shape[0])
+    columns, wx, near_x = _cubic_weights((np.asarray(x_mm) - sheet.x0_mm) / sheet.step_mm, sheet.node_px.shape[1])
+    rows, wy, near_y = _cubic_weights((np.asarray(y_mm) - sheet.y0_mm) / sheet.step_mm, sheet.node_px.shape[0])
     nodes = _whole_nodes(sheet)
     middle = nodes.mean(axis=(0, 1))  # subtracted, single precision gives a thousandth of a px
-    across, along = wx.T.astype(np.float32), wy.astype(np.float32)
+    nodes = nodes[rows, columns]
+    across, along = wx.astype(np.float32), wy.T.astype(np.float32)
     known = np.pad(np.isfinite(sheet.node_px[..., 0]), ((0, 1), (0, 1)))  # the extra row and column: outside
     whole = bool(known[np.unique(near_y)][:, np.unique(near_x)].all())
     # Added where nodes are unknown: several times faster than to choose these points.
     gaps = None if whole else np.where(known, np.float32(0), np.float32(np.nan))[near_y].take(near_x, axis=1)
-    out = np.empty((len(near_y), len(near_x), 2), dtype=np.float32)
+    out = []
     for k in (0, 1):
         part = along @ (nodes[..., k] - middle[k]).astype(np.float32) @ across
         if gaps is not None:
             part += gaps
-        np.add(part, np.float32(middle[k]), out=out[..., k])
-    return out
+        part += np.float32(middle[k])
+        out.append(part)
+    return np.asarray(cv2.merge(out), dtype=np.float32).reshape(len(near_y), len(near_x), 2)
 
 
 def photo_xy(sheet: Sheet, xy_mm: NDArray[np.floating]) -> F32:
     """Photo px (n, 2) of scattered page points (n, 2) in mm, as ``grid_xy`` has them."""
     xy = np.asarray(xy_mm, dtype=np.float64).reshape(-1, 2)
-    wx, near_x = _cubic_weights((xy[:, 0] - sheet.x0_mm) / sheet.step_mm, sheet.node_px.shape[1])
-    wy, near_y = _cubic_weights((xy[:, 1] - sheet.y0_mm) / sheet.step_mm, sheet.node_px.shape[0])
-    nodes = _whole_nodes(sheet)
-    out = np.stack([np.einsum("nx,nx->n", wy @ nodes[..., k], wx) for k in (0, 1)], axis=-1)
+    columns, wx, near_x = _cubic_weights((xy[:, 0] - sheet.x0_mm) / sheet.step_mm, sheet.node_px.shape[1])
+    rows, wy, near_y = _cubic_weights((xy[:, 1] - sheet.y0_mm) / sheet.step_mm, sheet.node_px.shape[0])
+    nodes = _whole_nodes(sheet)[rows, columns]
+    out = np.stack([np.einsum("nx,xn->n", wy.T @ nodes[..., k], wx) for k in (0, 1)], axis=-1)
     known = np.pad(np.isfinite(sheet.node_px[..., 0]), ((0, 1), (0, 1)))
     out[~known[near_y, near_x]] = np.nan
     return np.asarray(out, dtype=np.float32)
@@ -186,8 +208,9 @@ def bent_mm(sheet: Sheet) -> float:
     return float(off_px / np.hypot(*placed[1]) * sheet.step_mm)
 
 
-def _cubic_weights(t: NDArray[np.floating], n: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Catmull-Rom weights (m, n) of fractional node indices t (m,), and the nearest node (n: none within half a step).
+def _cubic_weights(t: NDArray[np.floating], n: int) -> tuple[slice, NDArray[np.float64], NDArray[np.intp]]:
+    """Which of n nodes fractional indices t (m,) lie among, these nodes' Catmull-Rom weights (nodes, m), and the
+    nearest node (n: none within half a step).
 
     At the ends the missing neighbour continues the line.
     """
@@ -195,18 +218,20 @@ def _cubic_weights(t: NDArray[np.floating], n: int) -> tuple[NDArray[np.float64]
     i = np.clip(np.floor(t).astype(int), 0, n - 2)
     f = t - i
     f2, f3 = f * f, f * f * f
-    four = np.stack([-f3 + 2 * f2 - f, 3 * f3 - 5 * f2 + 2, -3 * f3 + 4 * f2 + f, f3 - f2], axis=1) / 2
-    w = np.zeros((len(t), n + 2))  # node -1 at index 0
-    rows = np.arange(len(t))
-    for k in range(4):
-        w[rows, i + k] += four[:, k]
-    w[:, 1] += 2 * w[:, 0]
-    w[:, 2] -= w[:, 0]
-    w[:, n] += 2 * w[:, n + 1]
-    w[:, n - 1] -= w[:, n + 1]
+    first, last = (int(i.min()), int(i.max())) if i.size else (0, 0)
+    w, at = np.zeros((last - first + 4, len(t))), np.arange(len(t))  # nodes first - 1 to last + 2
+    for k, four in enumerate((-f3 + 2 * f2 - f, 3 * f3 - 5 * f2 + 2, -3 * f3 + 4 * f2 + f, f3 - f2)):
+        w[i - first + k, at] = four / 2
+    low, high = int(first == 0), int(last == n - 2)
+    if low:
+        w[1] += 2 * w[0]
+        w[2] -= w[0]
+    if high:
+        w[-2] += 2 * w[-1]
+        w[-3] -= w[-1]
     near = np.rint(t).astype(np.intp)
     near[(near < 0) | (near > n - 1)] = n
-    return w[:, 1 : n + 1], near
+    return slice(first - 1 + low, last + 3 - high), w[low : len(w) - high], near
 
 
 def _whole_nodes(sheet: Sheet) -> NDArray[np.float64]:
@@ -245,15 +270,16 @@ def _grown(nodes: NDArray[np.float64], unknown: NDArray[np.bool_]) -> tuple[NDAr
     return out, unknown & ~ring
 
 
-def sample_photo(rgb: U8, xy_px: F32, fill: int = 0) -> U8:
+def sample_photo(photo: Photo, xy_px: F32, fill: int = 0) -> U8:
     """Photo colours at (h, w, 2) px, bilinear; ``fill`` off the photo and where xy is NaN."""
-    return sample_shrunken(*shrunken(rgb, local_scale(xy_px)), xy_px, fill)
+    return sample_shrunken(*shrunken(photo, local_scale(xy_px)), xy_px, fill)
 
 
 def sample_shrunken(small: U8, shrink: float, xy_px: F32, fill: int = 0) -> U8:
     """``sample_photo`` of a photo that is shrunk already; xy in px of the photo as it was."""
     xy = np.multiply(xy_px, np.float32(shrink), dtype=np.float32)
-    xy += np.float32(0.5 * shrink - 0.5)
+    if shrink < 1.0:
+        xy += np.float32(0.5 * shrink - 0.5)
     xy = cv2.patchNaNs(xy, -1e4)
     out = cv2.remap(small, xy, NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(fill, fill, fill))
     return np.asarray(out, dtype=np.uint8)

@@ -40,9 +40,12 @@ def drawn(window: StripWindow, others: Iterable[ReadTrace]) -> U8:
         low, high = _stroke(at)
         here = np.flatnonzero((sure > LEAST_SURE) & (high > -2) & (low < window.n_rows + 1))
         if len(here):
-            away = np.maximum(np.maximum(low[here] - rows, rows - high[here]), 0)
+            low, high = low[here], high[here]
+            reach = SOLID_ROWS + FADE_ROWS + 1
+            near = slice(max(int(low.min() - reach), 0), max(int(high.max() + reach) + 1, 0))
+            away = np.maximum(np.maximum(low - rows[near], rows[near] - high), 0)
             line = sure[here] * np.clip((SOLID_ROWS + FADE_ROWS - away) / FADE_ROWS, 0, 1)
-            out[:, here] = np.maximum(out[:, here], np.rint(255 * line).astype(np.uint8))
+            out[near, here] = np.maximum(out[near, here], np.rint(255 * line).astype(np.uint8))
     return out
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ecg.geometry import grid_xy, local_scale, sample_shrunken, shrunken
 from ecg.leads import LEAD_INDEX, N_LEADS, base_lead
-from ecg.page import F32, U8, LeadStrip, PageLayout, Sheet
+from ecg.page import F32, U8, LeadStrip, PageLayout, Photo, Sheet
 
 PAGE_SECONDS: Final = 10.0
 PAGE_WIDTH_PX: Final = 768
@@ -43,7 +43,7 @@ def page_input(rgb: U8, sheet: Sheet, layout: PageLayout) -> U8:
             continue
         xy = _strip_px(strip, columns, sheet, layout.paper_speed_mm_per_s)
         if small is None:
-            small = shrunken(rgb, local_scale(xy))
+            small = shrunken(Photo(rgb), local_scale(xy))
         lead, sign = base_lead(strip.lead)
         ink = _ink(sample_shrunken(*small, xy, fill=0), _on_photo(xy, rgb, 1.0 / small[1]))
         row = LEAD_INDEX[lead] * ROW_PX

@@ -90,7 +90,7 @@ def sigmoid(x: F32) -> F32:
 def thumbnail(photo: Photo) -> tuple[U8, float]:
     """The letterboxed photo and thumbnail px per photo px, made once for all that look at it."""
     if photo not in _thumbnails:
-        _thumbnails[photo] = letterbox(photo.rgb)
+        _thumbnails[photo] = letterbox(photo)
     return _thumbnails[photo]
 
 

@@ -104,7 +104,7 @@ class Strips:
     def __init__(self, photo: Photo, sheet: Sheet, windows: Sequence[StripWindow], decoder: Engine) -> None:
         self._sheet, self._decoder = sheet, decoder
         self._workers, self._size_px = calls_at_once(decoder), (photo.rgb.shape[1], photo.rgb.shape[0])
-        self._small, self._shrink = shrunken(photo.rgb, min(_scales(sheet, windows), default=1.0))
+        self._small, self._shrink = shrunken(photo, min(_scales(sheet, windows), default=1.0))
 
     def read(self, looks: Sequence[Look]) -> list[Tile]:
         """A tile a look."""
@@ -132,14 +132,13 @@ def within(tile: Tile, xy_px: F32, size_px: tuple[int, int]) -> Tile:
     """The tile without what was read outside the photo or along its edge, which looks like a stroke in a window that
     goes on beyond it; ``xy_px`` (rows, columns, 2): where the window's px lie in a photo of (width, height)."""
     w, h = size_px
-    x, y = xy_px[..., 0], xy_px[..., 1]
-    inside = (x >= 0) & (y >= 0) & (x <= w - 1) & (y <= h - 1)  # not so where the lattice is unknown
+    inside = cv2.inRange(xy_px, (0.0, 0.0), (w - 1.0, h - 1.0))  # not so where the lattice is unknown
     if inside.all():
         return tile
     window = tile.window
     reach = (2 * round(EDGE_OF_PHOTO_MM * per_mm) + 1 for per_mm in (window.px_per_mm_x, window.px_per_mm_y))
     kernel = cv2.getStructuringElement(cv2.MORPH_RECT, tuple(reach))
-    clear = cv2.erode(inside.astype(np.uint8), kernel, borderType=cv2.BORDER_REPLICATE)
+    clear = cv2.erode(inside, kernel, borderType=cv2.BORDER_REPLICATE) > 0
     row = np.clip(np.rint(window.row_of(tile.y_mm)), 0, window.n_rows - 1).astype(int)
     return replace(tile, presence=tile.presence * clear[row, np.arange(window.n_columns)])
 
@@ -315,12 +314,11 @@ def _run(decoder: Engine, window: StripWindow, rgb: U8, others: U8) -> Tile:
     return Tile(window, window.y_mm_of(row), sigmoid(out["presence"][0]), sharpness)
 
 
-def expected_bins(height: F32) -> tuple[F32, F32]:
+def expected_bins(height: F32) -> tuple[NDArray[np.float64], F32]:
     """Height logits (bins, w) to the expected bin near the likeliest one, and the share of probability there."""
-    at = height.argmax(axis=0) + np.arange(-NEAR_BINS, NEAR_BINS + 1)[:, None]
-    inside = (at >= 0) & (at < len(height))
-    peak = height.max(axis=0)
-    e = np.exp(np.take_along_axis(height, np.clip(at, 0, len(height) - 1), axis=0) - peak) * inside
-    total = np.exp(height - peak).sum(axis=0)
+    bins = np.arange(len(height), dtype=np.int16)  # short, as the comparison below then is
+    e = np.exp(height - height.max(axis=0))
+    total = e.sum(axis=0)
+    e *= np.abs(bins[:, None] - height.argmax(axis=0).astype(np.int16)) <= NEAR_BINS
     near = e.sum(axis=0)
-    return (e * at).sum(axis=0) / near, (near / total).astype(np.float32)
+    return np.asarray(bins.astype(np.float32) @ e / near, np.float64), (near / total).astype(np.float32)

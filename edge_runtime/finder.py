@@ -144,7 +144,7 @@ def fine_maps(photo: Photo, view: View, fine: Engine) -> Maps:
     """Run the fine finder over the view."""
     width, height = -(-view.width // FINE_PAD) * FINE_PAD, -(-view.height // FINE_PAD) * FINE_PAD
     padded = replace(view, width=width, height=height)
-    out = fine(planes(render_view(photo.rgb, padded)))
+    out = fine(planes(render_view(photo, padded)))
     area = sigmoid(out["area"][0])
     return Maps(padded, out["grid"][0], area[0], area[1], sigmoid(out["marks"][0]), out["place"][0])
 
@@ -203,7 +203,7 @@ def _followed(photo: Photo, pose: Pose, maps: Maps, fine: Engine) -> tuple[Pose,
 
 
 def _of_even_lines(photo: Photo, maps: Maps) -> Field | None:
-    return even_field(render_view(photo.rgb, maps.view), maps.grid, maps.paper, maps.trace)
+    return even_field(render_view(photo, maps.view), maps.grid, maps.paper, maps.trace)
 
 
 def _second_look(photo: Photo, pose: Pose, maps: Maps, field: Field, fine: Engine) -> tuple[Pose, Maps, Field]:
@@ -367,8 +367,10 @@ def _paper(photo: Photo, maps: Maps) -> NDArray[np.bool_]:
 def find_marks(maps: Maps, field: Field) -> tuple[Mark, ...]:
     """Peaks of the marks' maps, in page mm."""
     marks = maps.marks
-    peak = np.stack([cv2.dilate(m, np.ones((3, 3), np.uint8)) for m in marks]) == marks
-    kinds, rows, columns = np.nonzero(peak & (marks > MARK_SCORE))
+    kinds, rows, columns = np.unravel_index(np.flatnonzero(marks > MARK_SCORE), marks.shape)
+    best = {k: cv2.dilate(marks[k], np.ones((3, 3), np.uint8)) for k in np.unique(kinds).tolist()}
+    peak = np.array([best[k][i, j] == marks[k, i, j] for k, i, j in zip(kinds, rows, columns, strict=True)], dtype=bool)
+    kinds, rows, columns = kinds[peak], rows[peak], columns[peak]
     if not len(kinds):
         return ()
     ends = np.isin(kinds, [MARK_KINDS.index(k) for k in END_KINDS]).astype(int) * 2

@@ -90,7 +90,7 @@ def _off_mm(photo: Photo, sheet: Sheet, fine: Engine) -> F32 | None:
         return None
     xy = grid_xy(sheet, sheet.x0_mm + np.arange(width) / VIEW_PX_PER_MM,
                  sheet.y0_mm + np.arange(height) / VIEW_PX_PER_MM)  # fmt: skip
-    out = fine(planes(sample_photo(photo.rgb, xy)))
+    out = fine(planes(sample_photo(photo, xy)))
     grid, paper = out["grid"][0], sigmoid(out["area"][0][0])
     x, y = (
         first + FIRST_MM + np.arange(n // FINE_STRIDE) for first, n in ((sheet.x0_mm, width), (sheet.y0_mm, height))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -159,8 +160,11 @@ def _least_squares(phase: F64, weight: F64) -> F64:
     inverse = (1 / eigen).astype(np.float32)
     gx, gy = wx * wrapped(np.diff(phase, axis=1)), wy * wrapped(np.diff(phase, axis=0))
     r = divergence(gx.astype(np.float32), gy.astype(np.float32))
-    f, p, rz = np.zeros_like(r), np.zeros_like(r), 0.0
     first = _sum(r, r)
+    jumps = r - divergence(*(wk * np.diff(phase, axis=k).astype(np.float32) for k, wk in ((1, wx), (0, wy))))
+    if _sum(jumps, jumps) <= (TOLERANCE**2) * first:
+        return phase  # nowhere wrapped where anything is seen: the solution itself
+    f, p, rz = np.zeros_like(r), np.zeros_like(r), 0.0
     for k in range(MAX_ITERATIONS):
         if _sum(r, r) <= (TOLERANCE**2) * first:
             break
@@ -178,7 +182,7 @@ def _least_squares(phase: F64, weight: F64) -> F64:
 
 def _sum(a: F32, b: F32) -> float:
     """Sum of products, in one thread: BLAS would start several for what takes microseconds."""
-    return float(np.sum(a * b, dtype=np.float64))
+    return float(np.einsum("yx,yx->", a, b))
 
 
 def _blend(solved: F64, weight: F64) -> F64:
@@ -190,11 +194,9 @@ def _blend(solved: F64, weight: F64) -> F64:
 
 def _trend(solved: F64, weight: F64) -> F64:
     """Cubic polynomial in x and y through a field, robust, by weight."""
-    h, w = weight.shape
-    powers_x, powers_y = (np.vander(np.arange(n) / n - 0.5, 4, increasing=True) for n in (w, h))
     step = max(1, int(np.sqrt(weight.size / 4000)))
     some = (slice(None, None, step), slice(None, None, step))
-    a = np.stack([np.outer(powers_y[::step, j], powers_x[::step, i]).ravel() for i, j in CUBIC], axis=-1)
+    powers_y, powers_x, a = _powers(*weight.shape, step)
     b, k = solved[some].ravel(), weight[some].ravel()
     coefficients: F64 = np.zeros(len(CUBIC))
     for _ in range(4):
@@ -207,6 +209,13 @@ def _trend(solved: F64, weight: F64) -> F64:
     for (i, j), c in zip(CUBIC, coefficients.tolist(), strict=True):
         table[j, i] = c
     return np.asarray(powers_y @ table @ powers_x.T, dtype=np.float64)
+
+
+@lru_cache(maxsize=4)
+def _powers(h: int, w: int, step: int) -> tuple[F64, F64, F64]:
+    """Powers 0 to 3 of y (h, 4) and x (w, 4), and ``CUBIC``'s products of them at every ``step``-th cell (n, 10)."""
+    y, x = (np.vander(np.arange(n) / n - 0.5, 4, increasing=True) for n in (h, w))
+    return y, x, np.stack([np.outer(y[::step, j], x[::step, i]).ravel() for i, j in CUBIC], axis=-1)
 
 
 def _mean_around(values: F64, weight: F64, sigma: float) -> F64:
@@ -275,6 +284,8 @@ def bilinear(field: NDArray[np.floating], xy: NDArray[np.floating]) -> F64:
     x, y = np.nan_to_num(xy[:, 0]), np.nan_to_num(xy[:, 1])
     i, j = np.clip(y.astype(int), 0, h - 2), np.clip(x.astype(int), 0, w - 2)
     fx, fy = (x - j)[:, None], (y - i)[:, None]
-    top = field[i, j] * (1 - fx) + field[i, j + 1] * fx
-    low = field[i + 1, j] * (1 - fx) + field[i + 1, j + 1] * fx
+    cells, at = field.reshape(h * w, -1), i * w + j
+    here, right, below, beside = (cells.take(at + k, axis=0) for k in (0, 1, w, w + 1))
+    top = here * (1 - fx) + right * fx
+    low = below * (1 - fx) + beside * fx
     return np.asarray(top * (1 - fy) + low * fy, dtype=np.float64)

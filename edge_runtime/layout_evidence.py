@@ -262,8 +262,9 @@ def _refined(x0: float, width: float, x: F64, w: F64, tau: F64) -> Lattice:
     near = np.abs(x - x0 - k * width) < 2.5 * tau
     k, x, w = k[near], x[near], (w / tau**2)[near]
     if k.size and k.min() < k.max():
-        a = np.stack([np.ones_like(k), k], axis=1) * np.sqrt(w)[:, None]
-        x0, width = np.linalg.lstsq(a, x * np.sqrt(w), rcond=None)[0]
+        middle = float(w @ k) / float(w.sum())
+        width = float((w * (k - middle)) @ x) / float(w @ (k - middle) ** 2)
+        x0 = float(w @ x) / float(w.sum()) - width * middle
     low, high = (int(k.min()), int(k.max())) if k.size else (0, 0)
     return Lattice(float(x0), float(width), max(low, -6), min(high, 6))
 

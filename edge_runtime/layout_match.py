@@ -9,6 +9,7 @@ All layouts and shifts run through the programme side by side.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -100,6 +101,7 @@ def _bases() -> tuple[LayoutSpec, ...]:
 
 
 _BASES: Final = _bases()
+_RHYTHM: Final = 0.6 * np.log([RHYTHM_PRIOR.get(name, RHYTHM_RARE) for name in LABELS])
 
 
 def _prior(base: LayoutSpec, lattice: Lattice) -> float:
@@ -111,29 +113,30 @@ def _prior(base: LayoutSpec, lattice: Lattice) -> float:
     return rare + ODD_WIDTH * (1.0 - float(np.exp(-0.5 * (off / 0.06) ** 2)))
 
 
-def _wanted(base: LayoutSpec, k0: int, board: Board) -> F64:
-    """(rows, L): what speaks for each of the base's rows at each level, its column 0 at lattice line k0."""
-    n_cols, total = base.n_columns, np.zeros((len(base.rows), len(board.levels)))
-    for c in range(n_cols):
-        k = k0 + c - board.k_low
-        if 0 <= k < board.start.shape[1]:
-            labels = [LABEL_INDEX[row[c]] for row in base.rows]
-            total += board.name[:, k, labels].T + board.start[:, k] + board.ink[:, k]
-        else:
-            total += OFF_PAGE
-    return total
+def _wanted(base: LayoutSpec, k0: int, board: Board, cells: F64) -> F64:
+    """(rows, L): what speaks for each of the base's rows at each level, its column 0 at lattice line k0; ``cells``
+    (L, K, 13): for each label there."""
+    lines = k0 - board.k_low + np.arange(base.n_columns)
+    there = (lines >= 0) & (lines < cells.shape[1])
+    seen = cells[:, lines[there], _labels(base)[:, there]].sum(axis=2)
+    return np.asarray(seen.T + OFF_PAGE * float(np.count_nonzero(~there)))
+
+
+@cache
+def _labels(base: LayoutSpec) -> I64:
+    """Each row's labels (rows, columns)."""
+    return np.array([[LABEL_INDEX[lead] for lead in row] for row in base.rows])
 
 
 def _rhythm_wanted(n_cols: int, k0: int, board: Board) -> F64:
     """(L,): what speaks for a full-width strip of any lead."""
-    prior = np.log([RHYTHM_PRIOR.get(name, RHYTHM_RARE) for name in LABELS])
     k = np.arange(k0, k0 + n_cols) - board.k_low
     k = k[(k >= 0) & (k < board.start.shape[1])]
     at = k0 - board.k_low
     if not 0 <= at < board.start.shape[1]:
         return np.asarray(board.ink[:, k].sum(axis=1) - 1.0)
     # A lost name costs the same whatever the lead is; a name seen pays by its lead's prior.
-    named = np.where(board.label_at[:, at] < 0, board.nameless, (board.name[:, at] + 0.6 * prior).max(axis=1))
+    named = np.where(board.label_at[:, at] < 0, board.nameless, (board.name[:, at] + _RHYTHM).max(axis=1))
     # Names and starts further right say that this is no full-width strip.
     inner = (board.sure[:, k[1:]] * 2.0).sum(axis=1) + np.maximum(board.start[:, k[1:]], 0.0).sum(axis=1)
     return np.asarray(named + board.start[:, at] + board.ink[:, k].sum(axis=1) - inner)
@@ -152,13 +155,13 @@ class _Candidate:
 def _candidates(board: Board, bases: tuple[LayoutSpec, ...], n_rhythm: tuple[int, ...]) -> list[_Candidate]:
     """Bases, column shifts and numbers of rhythm strips on one board: the best few with their scores."""
     tables: list[tuple[LayoutSpec, int, int, F64]] = []
-    lattice = board.lattice
+    lattice, cells = board.lattice, board.name + (board.start + board.ink)[..., None]
     shifts = {n: (0,) if n == 1 else range(lattice.k_min - n + 1, lattice.k_max + 1) for n in (1, 2, 3, 4)}
     strips = {(n, k0): _rhythm_wanted(n, k0, board)[None] for n in (2, 3, 4) for k0 in shifts[n] if not lattice.single}
     for base in (b for b in bases if (b.n_columns == 1) == lattice.single):
         n_cols = base.n_columns
         for k0 in shifts[n_cols]:
-            table = _wanted(base, k0, board)
+            table = _wanted(base, k0, board, cells)
             for q in n_rhythm if n_cols > 1 else (0,):
                 tables.append((base, q, k0, np.concatenate([table] + [strips[n_cols, k0]] * q) if q else table))
     if not tables:

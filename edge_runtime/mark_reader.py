@@ -26,7 +26,7 @@ from ecg.marks import (
     STROKE_KINDS,
     TEXT_KINDS,
 )
-from ecg.page import F32, U8, Mark, Photo
+from ecg.page import F32, Mark, Photo
 from edge_runtime.engines.base import Engine
 from edge_runtime.lattice import Field, bilinear
 
@@ -63,14 +63,15 @@ def read_places(photo: Photo, maps: Maps, reader: Engine) -> Places:
     p = _told(photo, maps.view, at, reader)
     strokes = p[:, _STROKES].sum(axis=1) > MIN_PROBABILITY
     if strokes.any():
-        shifted = [_told(photo, maps.view, at[strokes] + VIEW_PX_PER_MM * np.array(by), reader) for by in SHIFTS_MM]
-        p[strokes] = np.mean([p[strokes], *shifted], axis=0)
+        shifted = [at[strokes] + VIEW_PX_PER_MM * np.array(by) for by in SHIFTS_MM]
+        told = _told(photo, maps.view, np.concatenate(shifted), reader).reshape(len(SHIFTS_MM), -1, p.shape[1])
+        p[strokes] = np.mean([p[strokes], *told], axis=0)
     return Places(cells, p)
 
 
 def _told(photo: Photo, view: View, points: NDArray[np.float64], reader: Engine) -> F32:
     """The probability of each kind (n, kinds) at points (n, 2) of the view."""
-    logits = reader(cut_patches(photo.rgb, view, points))["kind"]
+    logits = reader(cut_patches(photo, view, points))["kind"]
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(p / p.sum(axis=1, keepdims=True), dtype=np.float32)
 
@@ -114,10 +115,10 @@ def _places(maps: Maps) -> NDArray[np.float64]:
     return np.stack([columns + dx, rows + dy], axis=-1).astype(np.float64)
 
 
-def cut_patches(rgb: U8, view: View, points: NDArray[np.float64]) -> F32:
+def cut_patches(photo: Photo, view: View, points: NDArray[np.float64]) -> F32:
     """Patches (n, 1, 40, 224) around points (n, 2) of the view, the brightest channel, as float32 0..255."""
     step = view.scale * VIEW_PX_PER_MM / PATCH_PX_PER_MM  # photo px a patch px
-    small, shrink = shrunken(rgb, step)
+    small, shrink = shrunken(photo, step)
     c, s = step * np.cos(view.angle_rad) * shrink, step * np.sin(view.angle_rad) * shrink
     half = np.array([(PATCH_WIDTH - 1) / 2, (PATCH_HEIGHT - 1) / 2])
     turn = np.array([[c, -s], [s, c]])

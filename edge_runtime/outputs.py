@@ -42,8 +42,10 @@ DECIDED_KEYS: Final = {
 }
 SUFFIXES: Final = (".csv", ".json", ".png")
 _PNG_MARK: Final = b"Software\0ecgscan"
-# Photos hold noise: looking for repeats costs twice the time and saves nothing, runs of blanked paper are found.
-_PNG_HOW: Final = (cv2.IMWRITE_PNG_COMPRESSION, 4, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+# Photos hold noise, in which looking long for repeats costs time and saves little; the row above foretells best.
+_PNG_HOW: Final = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_FILTERED)
+_PNG_FILTER: Final[int | None] = getattr(cv2, "IMWRITE_PNG_FILTER", None)  # OpenCV before 4.12 tries all of them
+_PNG_UP: Final = 0x20  # libpng's PNG_FILTER_UP
 
 
 def csv_text(signal: EcgSignal) -> str:
@@ -212,7 +214,8 @@ def _json_bytes(result: Reading | Unreadable, photo: Photo, bundle: BundleInfo, 
 
 def png_bytes(rgb: U8) -> bytes:
     """PNG with no metadata but the software's name, by which a later run knows its own files."""
-    done, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _PNG_HOW)
+    how = _PNG_HOW if _PNG_FILTER is None else (*_PNG_HOW, _PNG_FILTER, _PNG_UP)
+    done, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), how)
     if not done:
         raise EcgscanError("the overlay can't be encoded as PNG; report this photo")
     raw = data.tobytes()

@@ -38,7 +38,7 @@ def draw_overlay(photo: Photo, reading: Reading, keep_header: bool = False) -> U
     box = _sheet_box_mm(reading.sheet) if keep_header else _box_mm(reading.layout, [xy for xy, _ in curves])
     xs, ys = (np.arange(lo + 0.5 / PX_PER_MM, hi, 1 / PX_PER_MM) for lo, hi in (box[:2], box[2:]))
     xy_px = grid_xy(reading.sheet, xs, ys)
-    rgb = sample_shrunken(*shrunken(photo.rgb, _whole_scale(local_scale(xy_px))), xy_px, fill=255)
+    rgb = sample_shrunken(*shrunken(photo, _whole_scale(local_scale(xy_px))), xy_px, fill=255)
     if not keep_header:
         keep = _kept(rgb.shape[:2], box, reading.layout, [xy for xy, _ in curves])
         rgb[~keep] = _paper_colour(rgb, keep)
@@ -113,8 +113,11 @@ def _kept(
     keep = np.zeros(shape, dtype=np.uint8)
     keep[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = 1
     width = round(2 * BORDER_MM * PX_PER_MM)
+    low, high = np.array([x0, y0]) + width, np.array([x1, y1]) - width
     for curve in curves_mm:
-        for run in _runs(_to_px(curve, box)):
+        points = _to_px(curve, box)
+        deep = np.all((points > low) & (points < high), axis=1, keepdims=True)  # their borders are seen anyhow
+        for run in _runs(np.where(deep, np.nan, points)):
             cv2.polylines(keep, [np.rint(run).astype(np.int32).reshape(-1, 1, 2)], False, 1, width)
     return keep.astype(bool)
 

@@ -63,7 +63,7 @@ def looked_at(photo: Photo, sheet: Sheet, marks: Sequence[Mark]) -> tuple[Mark, 
     maps = {m: xy for m, xy in maps.items() if np.isfinite(xy).all()}
     if not maps:
         return tuple(marks)
-    small, shrink = shrunken(photo.rgb, min(map(local_scale, maps.values())))
+    small, shrink = shrunken(photo, min(map(local_scale, maps.values())))
     # Grids are pale in some channel.
     seen = {m: sample_shrunken(small, shrink, xy).max(axis=-1) for m, xy in maps.items()}
     return tuple(_shaped(m, seen[m], *patches[m]) if m in seen else m for m in marks)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ecg.geometry import grid_xy, local_scale, sample_shrunken, shrunken
 from ecg.page import F32, LATTICE_MM, U8, Photo, Sheet
+from ecg.ranks import ranked
 from edge_runtime.flat import settled
 
 F64 = NDArray[np.float64]
@@ -39,7 +40,7 @@ def refined(photo: Photo, sheet: Sheet) -> Sheet:
     if sheet.step_mm != LATTICE_MM or min(ny, nx) < 4:
         return sheet
     places = partial(_places, sheet)
-    small, shrink = shrunken(photo.rgb, min(local_scale(places(axis, every=SPARSE)) for axis in (0, 1)))
+    small, shrink = shrunken(photo, min(local_scale(places(axis, every=SPARSE)) for axis in (0, 1)))
 
     def lines(axis: int) -> tuple[F64, F64]:
         return _matched(_profiles(sample_shrunken(small, shrink, places(axis)), (ny, nx), axis))
@@ -69,14 +70,12 @@ def _profiles(rgb: U8, nodes: tuple[int, int], axis: int) -> F32:
     (ny, nx), rows, across = nodes, ROWS[axis], len(ACROSS_MM)
     red, green, blue = cv2.split(rgb)
     grey = cv2.min(cv2.min(red, green), blue)
-    if axis:
-        grey = np.ascontiguousarray(grey.reshape(ny, across, nx, rows).transpose(0, 3, 2, 1))
-    grey = grey.reshape(ny, rows, nx, across)
+    grey = grey.reshape(ny, across, nx, rows) if axis else grey.reshape(ny, rows, nx, across)
+    samples = np.ascontiguousarray(grey.transpose((1, 3, 0, 2) if axis else (3, 1, 0, 2)))  # across, along, Ny, Nx
     # Paper is brighter than all but a fifth of what lies across.
-    fifth = round(0.8 * (across - 1))
-    dark = np.partition(grey, fifth, axis=-1)[..., fifth, None].astype(np.int16) - grey
-    dark[cv2.reduce(grey.reshape(-1, across), 1, cv2.REDUCE_MIN).reshape(ny, rows, nx) == 0] = 0  # off the photo
-    return np.partition(dark, rows // 2, axis=1)[:, rows // 2].astype(np.float32)
+    dark = ranked(samples, round(0.8 * (across - 1))).astype(np.int16) - samples
+    dark[:, samples.min(axis=0) == 0] = 0  # off the photo
+    return np.ascontiguousarray(ranked(dark.swapaxes(0, 1), rows // 2).transpose(1, 2, 0), dtype=np.float32)
 
 
 def _matched(profiles: F32) -> tuple[F64, F64]:
@@ -110,11 +109,12 @@ def _matched(profiles: F32) -> tuple[F64, F64]:
 
 def _shifted(profiles: F64, by: F64) -> F64:
     """Profiles (n, samples), each moved so that what lay ``by`` samples (n,) right of the middle lies in it."""
-    x = np.arange(profiles.shape[1]) + by[:, None]
-    i = np.clip(np.floor(x).astype(int), 0, profiles.shape[1] - 2)
+    count, n = profiles.shape
+    x = np.arange(n) + by[:, None]
+    i = np.clip(np.floor(x).astype(int), 0, n - 2)
     f = np.clip(x - i, 0, 1)
-    rows = np.arange(len(profiles))[:, None]
-    return np.asarray(profiles[rows, i] * (1 - f) + profiles[rows, i + 1] * f, dtype=np.float64)
+    at, flat = i + n * np.arange(count)[:, None], profiles.ravel()
+    return np.asarray(flat.take(at) * (1 - f) + flat.take(at + 1) * f, dtype=np.float64)
 
 
 def _line_shifts(profile: F32) -> tuple[F64, F64]:
@@ -125,7 +125,8 @@ def _line_shifts(profile: F32) -> tuple[F64, F64]:
     for _ in range(3):  # the window follows the line
         window = np.clip(reach + 0.5 - np.abs(at - shift[..., None]), 0, 1)
         floor = np.min(np.where(window > 0, profile, np.inf), axis=-1, keepdims=True)
-        weight = np.clip(profile - floor, 0, None) ** 1.5 * window
+        above = np.maximum(profile - floor, 0)
+        weight = above * np.sqrt(above) * window
         total = weight.sum(axis=-1)
         shift = np.where(total > 0, (weight * at).sum(axis=-1) / np.maximum(total, 1e-6), 0.0)
         shift = np.clip(shift, -reach, reach)

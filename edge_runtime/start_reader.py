@@ -201,7 +201,7 @@ def cut_starts(photo: Photo, sheet: Sheet, places: list[Place]) -> F32:
     """Patches (n, 3, 96, 96) around places, along the lattice, as float32 0..255."""
     right, down = start_patch_mm()
     maps = [grid_xy(sheet, p.x_mm + right, p.y_mm + down) for p in places]
-    small, shrink = shrunken(photo.rgb, min(map(local_scale, maps)))
+    small, shrink = shrunken(photo, min(map(local_scale, maps)))
     patches = np.stack([sample_shrunken(small, shrink, xy) for xy in maps])
     return np.ascontiguousarray(patches.transpose(0, 3, 1, 2), dtype=np.float32)
 

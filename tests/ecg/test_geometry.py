@@ -15,7 +15,7 @@ from ecg.geometry import (
     strip_xy,
     view_around,
 )
-from ecg.page import Sheet
+from ecg.page import Photo, Sheet
 
 
 def curved_sheet(step_mm: float = 5.0) -> Sheet:
@@ -71,13 +71,13 @@ def test_a_view_of_a_part_shows_what_a_view_of_all_shows(px_per_mm):
     rng = np.random.default_rng(1)
     rgb = cv2.GaussianBlur(rng.integers(0, 255, (600, 900, 3), dtype=np.uint8), (0, 0), 3)
     view = view_around(np.array([[250.0, 211.0], [530.0, 380.0]]), px_per_mm, 0.2, 0.0)
-    small, shrink = shrunken(rgb, view.scale)
+    small, shrink = shrunken(Photo(rgb), view.scale)
     m = view.matrix() * shrink
     m[:, 2] += 0.5 * shrink - 0.5
     whole = cv2.warpAffine(small, m, (view.width, view.height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    off = np.abs(render_view(rgb, view).astype(int) - whole)
+    off = np.abs(render_view(Photo(rgb), view).astype(int) - whole)
     assert off.max() <= (1 if shrink == 1 / round(1 / shrink) else 8)
-    assert not render_view(rgb, replace(view, origin_x_px=5000.0)).any()
+    assert not render_view(Photo(rgb), replace(view, origin_x_px=5000.0)).any()
 
 
 def test_strip_rows_and_heights_are_inverse():
