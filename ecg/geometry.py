@@ -287,13 +287,18 @@ def sample_shrunken(small: U8, shrink: float, xy_px: F32, fill: int = 0) -> U8:
 
 def local_scale(xy_px: F32) -> float:
     """Photo px per output px of a sampling map (h, w, 2): the smaller of both directions' medians."""
+    return min(local_scales(xy_px))
+
+
+def local_scales(xy_px: F32) -> tuple[float, float]:
+    """Photo px per output px of a sampling map (h, w, 2), along its rows and along its columns: medians."""
     h, w = xy_px.shape[:2]
     sy, sx = max(1, h // 64), max(1, w // 128)  # a median needs no more
     dx = np.hypot(*np.moveaxis(xy_px[::sy, 1::sx] - xy_px[::sy, :-1:sx], -1, 0))
     dy = np.hypot(*np.moveaxis(xy_px[1::sy, ::sx] - xy_px[:-1:sy, ::sx], -1, 0))
     if not (np.isfinite(dx).any() and np.isfinite(dy).any()):
-        return 1.0
-    return float(min(np.nanmedian(dx), np.nanmedian(dy)))
+        return 1.0, 1.0
+    return float(np.nanmedian(dx)), float(np.nanmedian(dy))
 
 
 @dataclass(frozen=True)

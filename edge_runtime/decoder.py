@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ecg.bundle import ModelBundle
 from ecg.errors import BundleError
-from ecg.geometry import StripWindow, local_scale, sample_shrunken, shrunken, strip_xy
+from ecg.geometry import StripWindow, local_scales, sample_shrunken, shrunken, strip_xy
 from ecg.marks import STRIP_CHANNELS, STRIP_ROW_STRIDE, STRIP_TALLER
 from ecg.other_rows import LEAST_SURE, ReadTrace, as_told, drawn
 from ecg.page import F32, U8, LeadStrip, PageLayout, Photo, Sheet
@@ -171,18 +171,21 @@ def _part(tile: Tile, window: StripWindow) -> Tile:
 
 
 def _scales(sheet: Sheet, windows: Sequence[StripWindow]) -> list[float]:
-    """Photo px per px of each window, from every ``SPARSE``-th of its px; windows of a row are sampled together."""
-    starts: dict[StripWindow, list[float]] = {}
+    """Photo px per px of each window, from every ``SPARSE``-th px of the highest one of its row."""
+    rows: dict[tuple[float, float], list[StripWindow]] = {}
     for window in windows:
-        starts.setdefault(replace(window, x0_mm=0.0), []).append(window.x0_mm)
+        rows.setdefault((window.y_centre_mm, window.px_per_mm_x), []).append(window)
     out = []
-    for window, x0_mm in starts.items():
-        per_mm, n_columns = window.px_per_mm_x / SPARSE, window.n_columns // SPARSE
-        first = [round((x - min(x0_mm)) * per_mm) for x in x0_mm]
-        few = replace(window, x0_mm=min(x0_mm), n_rows=window.n_rows // SPARSE, n_columns=max(first) + n_columns,
+    for row in rows.values():
+        highest, per_mm = max(row, key=lambda w: w.half_height_mm), row[0].px_per_mm_x / SPARSE
+        x0_mm = min(w.x0_mm for w in row)
+        spans = [(round((w.x0_mm - x0_mm) * per_mm), w.n_columns // SPARSE) for w in row]
+        few = replace(highest, x0_mm=x0_mm, n_rows=highest.n_rows // SPARSE, n_columns=max(map(sum, spans)),
                       px_per_mm_x=per_mm)  # fmt: skip
         xy = strip_xy(sheet, few)
-        out += [local_scale(xy[:, k : k + n_columns]) / SPARSE for k in first]
+        for window, (first, n) in zip(row, spans, strict=True):
+            across, down = local_scales(xy[:, first : first + n])
+            out.append(min(across, down * window.half_height_mm / highest.half_height_mm) / SPARSE)
     return out
 
 

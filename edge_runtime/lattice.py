@@ -27,7 +27,8 @@ from edge_runtime.slips import unslipped, wrapped
 F64 = NDArray[np.float64]
 RAD_PER_MM = 2 * np.pi / LATTICE_MM
 SOLVE = ((4, 1.5), (2, 0.0))  # cells between the points that the least squares run on, and the phases' blur before
-MAX_ITERATIONS, TOLERANCE = 30, 3e-3
+MAX_ITERATIONS, TOLERANCE = 60, 3e-3
+LOOK_EVERY, MOVING = 4, 1e-3  # iterations; share of the cells seen that still goes to another period
 MAX_PAGE_MM = 700.0  # no page is larger
 LOCAL_CELLS, NARROW_CELLS, WIDE_CELLS = 1.6, 2.5, 9.0  # that phases are averaged over
 FAR_RAD, NOISE_RAD = 1.2, 0.12 * RAD_PER_MM
@@ -140,7 +141,8 @@ def _solve(off: F64, weight: F64, step: int, smoothing: float) -> F64:
 def _least_squares(phase: F64, weight: F64) -> F64:
     """Minimise sum w |grad f - wrap(grad phase)|^2: conjugate gradients, preconditioned with the DCT Poisson solver.
 
-    In single precision and not to the end: what is left is far below a radian, and the measured phases take it out.
+    In single precision and not to the end: what is left is far below a radian, and the measured phases take it out, so
+    that it is over when no cell goes to another period any more.
     """
     wx = (np.minimum(weight[:, 1:], weight[:, :-1]) ** 2).astype(np.float32)
     wy = (np.minimum(weight[1:], weight[:-1]) ** 2).astype(np.float32)
@@ -165,9 +167,14 @@ def _least_squares(phase: F64, weight: F64) -> F64:
     if _sum(jumps, jumps) <= (TOLERANCE**2) * first:
         return phase  # nowhere wrapped where anything is seen: the solution itself
     f, p, rz = np.zeros_like(r), np.zeros_like(r), 0.0
+    sure, periods = weight > SURE**2, np.full(phase.shape, np.inf)
     for k in range(MAX_ITERATIONS):
         if _sum(r, r) <= (TOLERANCE**2) * first:
             break
+        if k % LOOK_EVERY == 0:
+            last, periods = periods, np.rint((f + _shift(phase, f, weight) - phase) / (2 * np.pi))
+            if np.count_nonzero((periods != last) & sure) <= MOVING * np.count_nonzero(sure):
+                break
         z: F32 = np.asarray(up.T @ ((up @ r @ across.T) * inverse) @ across, np.float32)
         rz, before = _sum(r, z), rz
         p = z if k == 0 else z + np.float32(rz / before) * p
@@ -175,9 +182,14 @@ def _least_squares(phase: F64, weight: F64) -> F64:
         alpha = np.float32(rz / _sum(p, q))
         f += alpha * p
         r -= alpha * q
-    # f is known up to a constant: put it on the measured phase.
-    shift = np.angle(np.sum(weight**2 * np.exp(1j * (phase - f))))
-    return np.asarray(f + shift, dtype=np.float64)
+    return np.asarray(f + _shift(phase, f, weight), dtype=np.float64)
+
+
+def _shift(phase: F64, f: F32, weight: F64) -> float:
+    """The constant that puts f, which is known but for it, on the measured phase."""
+    off = (phase - f).astype(np.float32)
+    square = (weight**2).astype(np.float32)
+    return float(np.arctan2(np.einsum("yx,yx->", square, np.sin(off)), np.einsum("yx,yx->", square, np.cos(off))))
 
 
 def _sum(a: F32, b: F32) -> float:

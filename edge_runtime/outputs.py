@@ -50,12 +50,17 @@ _PNG_UP: Final = 0x20  # libpng's PNG_FILTER_UP
 
 def csv_text(signal: EcgSignal) -> str:
     """The CSV of a signal: mV with 4 decimals, seconds with 4, an empty cell for NaN."""
-    row = "%.4f" + ",%.4f" * len(LEADS) + "\n"
     times_s = np.arange(signal.mv.shape[1]) / signal.fs_hz
     table = np.column_stack([times_s, signal.mv.T.astype(np.float64)])
-    # One format a row: a call a number takes twice the time.
-    rows = "".join([row % tuple(cells) for cells in table.tolist()])
-    return "time_s," + ",".join(LEADS) + "\n" + rows.replace("nan", "")
+    known = ~np.isnan(table)
+    ends = np.flatnonzero(np.any(known[1:] != known[:-1], axis=1)) + 1  # of stretches that have the same leads
+    text = ["time_s," + ",".join(LEADS) + "\n"]
+    for start, end in zip([0, *ends.tolist()], [*ends.tolist(), len(table)], strict=True):
+        there = known[start : start + 1].ravel()
+        # One format a row: a call a number takes twice the time.
+        row = ",".join(["%.4f" if cell else "" for cell in there.tolist()]) + "\n"
+        text += [row % tuple(cells) for cells in table[start:end, there].tolist()]
+    return "".join(text)
 
 
 def reading_json(result: Reading | Unreadable, photo: Photo, bundle: BundleInfo, stem: str) -> dict[str, Any]:
