@@ -25,6 +25,7 @@ AGREE_MM: Final = 0.7
 MIN_BOUNDARIES: Final = 3
 MIN_AGREEING: Final = 0.7
 EXACT_MM: Final = 0.06
+SEPARATOR_MM: Final = 2.0  # a stroke between columns of a usual distance hides less of the traces
 
 
 def with_seen_gaps(rows: tuple[RowTrace, ...], layout: PageLayout) -> tuple[tuple[RowTrace, ...], PageLayout]:
@@ -43,6 +44,8 @@ def with_seen_gaps(rows: tuple[RowTrace, ...], layout: PageLayout) -> tuple[tupl
         return rows, layout
     gap = gap if gap > LEAST_MM else 0.0
     if abs(gap - thought) < AGREE_MM or (not gap and _usual(pitch - thought)):
+        return rows, layout
+    if gap < SEPARATOR_MM and not thought and _usual(pitch):
         return rows, layout
     speed = layout.paper_speed_mm_per_s
     moved = [tuple(_moved(s, k, len(row), pitch, gap, thought, speed) for k, s in enumerate(row)) for row in strips]

@@ -50,6 +50,11 @@ def test_nothing_moves_where_the_blank_was_known_or_the_rows_disagree():
     assert with_seen_gaps(rows, layout)[1] is layout
 
 
+def test_a_stroke_between_columns_of_a_usual_distance_is_no_blank():
+    rows, layout = page(0.0, 1.3)
+    assert with_seen_gaps(rows, layout)[1] is layout
+
+
 def test_a_line_drawn_through_blanks_of_usual_columns_leaves_them():
     rows, layout = page(0.0, 0.0)  # traces run through; the marks told of columns of 60.5 mm and blanks of 2, or ...
     assert with_seen_gaps(*page(2.0, 0.0))[1] != page(2.0, 0.0)[1]
