@@ -21,29 +21,26 @@ from ecg.marks import (
     FINE_PAD,
     FINE_STRIDE,
     MARK_KINDS,
-    PULSE_REF_MM,
-    TEXT_KINDS,
 )
 from ecg.page import F32, LATTICE_MM, Mark, Photo, Sheet, TraceMap, Unreadable
 from edge_runtime.coarse import Folded, area_pose, folded, look, planes, sigmoid
 from edge_runtime.engines.base import Engine
-from edge_runtime.fine_lines import even_field
+from edge_runtime.fine_lines import even_field, lines_apart
 from edge_runtime.flattened import looked_flat, stands_steep
 from edge_runtime.lattice import (
     RAD_PER_MM,
     SURE,
     Field,
-    bilinear,
     field_to_sheet,
     grid_certainty,
     mean_gradient,
     unwrap_grid,
 )
-from edge_runtime.mark_reader import Places, legible, read_marks, read_places, surest_apart
+from edge_runtime.mark_reader import Places, legible, read_marks, read_places
+from edge_runtime.view_marks import find_marks, trace_map
 
 MIN_ECG_PROBABILITY = 0.35
 MIN_PX_PER_MM = 1.6  # FIELD 4: below two px/mm no trace is worth reading
-MARK_SCORE = 0.2
 LEGIBLE = 3.5  # lead names read, by their probabilities, that leave no doubt of the way up
 READABLE = ("lead:", "speed:", "gain:")
 GRID_SHOWS = 0.5  # mean certainty of the grid around the traces
@@ -60,7 +57,6 @@ UNLIKE_MM = 0.12  # what the net leaves of its phases where it can't tell a box'
 EVEN_MM = 0.055  # what 1 mm lines may leave of theirs: on crumpled paper that leaves more whole millimetres are lost
 EVEN_WORTH = 2.0  # in lead names read: that such lines show at a size
 OTHER_SIZES = (0.6, 1.65, 2.3)
-TEXT_APART_MM = 5.0
 VIEW_MARGIN_MM = 10.0
 PAPER = 0.5  # probability of a thumbnail's cell
 
@@ -181,7 +177,7 @@ def find(
     if seen < GRID_SHOWS and _told(marks) < TOLD:
         advice = "neither ECG paper nor lead names are seen: fill the frame with the page, in even light"
         return Unreadable("finder", "not_an_ecg", advice)
-    return Found(sheet, marks, _trace_map(maps, sheet, cells), pose, seen)
+    return Found(sheet, marks, trace_map(maps, sheet, cells), pose, seen)
 
 
 def _followed(photo: Photo, pose: Pose, maps: Maps, fine: Engine) -> tuple[Pose, Maps, Field]:
@@ -193,6 +189,8 @@ def _followed(photo: Photo, pose: Pose, maps: Maps, fine: Engine) -> tuple[Pose,
     net = unwrap_grid(maps.grid, maps.paper)
     if net is None:
         return pose, maps, plain_field(maps)
+    if net.residual_mm > UNLIKE_MM and (resized := _of_box_lines(photo, pose, maps, fine)) is not None:
+        return _second_look(photo, *resized, fine)
     even = _of_even_lines(photo, maps) if net.residual_mm > UNLIKE_MM else None
     for first in (net,) if even is None else (even, net):
         looked = _second_look(photo, pose, maps, first, fine)
@@ -200,6 +198,21 @@ def _followed(photo: Photo, pose: Pose, maps: Maps, fine: Engine) -> tuple[Pose,
             return looked
     pose, maps, _ = looked
     return pose, maps, unwrap_grid(maps.grid, maps.paper) or net
+
+
+def _of_box_lines(photo: Photo, pose: Pose, maps: Maps, fine: Engine) -> tuple[Pose, Maps, Field] | None:
+    """The view at the size at which its lines lie 5 mm apart, where they don't lie one millimetre apart at its own and
+    its grid is seen better then; else None."""
+    apart = lines_apart(render_view(photo, maps.view), maps.paper, maps.trace)
+    px_per_mm = pose.px_per_mm * apart / LATTICE_MM
+    if apart == 1 or px_per_mm < MIN_PX_PER_MM:
+        return None
+    view = _corner_view(pose.view, px_per_mm, pose.view.angle_rad)
+    again = fine_maps(photo, view, fine)
+    field = unwrap_grid(again.grid, again.paper)
+    if field is None or field.residual_mm > UNLIKE_MM or _grid_seen(again) < _grid_seen(maps):
+        return None
+    return replace(pose, px_per_mm=px_per_mm, view=view), again, field
 
 
 def _of_even_lines(photo: Photo, maps: Maps) -> Field | None:
@@ -362,39 +375,3 @@ def _paper(photo: Photo, maps: Maps) -> NDArray[np.bool_]:
     paper = ((maps.paper > 0.5) | (grid_certainty(maps.grid) > 0.6)).astype(np.uint8)
     closed = cv2.morphologyEx(paper, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
     return np.asarray((closed > 0) & inside)
-
-
-def find_marks(maps: Maps, field: Field) -> tuple[Mark, ...]:
-    """Peaks of the marks' maps, in page mm."""
-    marks = maps.marks
-    kinds, rows, columns = np.unravel_index(np.flatnonzero(marks > MARK_SCORE), marks.shape)
-    best = {k: cv2.dilate(marks[k], np.ones((3, 3), np.uint8)) for k in np.unique(kinds).tolist()}
-    peak = np.array([best[k][i, j] == marks[k, i, j] for k, i, j in zip(kinds, rows, columns, strict=True)], dtype=bool)
-    kinds, rows, columns = kinds[peak], rows[peak], columns[peak]
-    if not len(kinds):
-        return ()
-    ends = np.isin(kinds, [MARK_KINDS.index(k) for k in END_KINDS]).astype(int) * 2
-    dx, dy = maps.place[ends, rows, columns], maps.place[ends + 1, rows, columns]
-    mm = bilinear(field.mm, np.stack([columns + np.clip(dx, -1, 1), rows + np.clip(dy, -1, 1)], axis=-1))
-    size = PULSE_REF_MM * 2.0 ** np.clip(maps.place[4:6, rows, columns], -2, 2)
-    found = tuple(
-        Mark(MARK_KINDS[k], float(p[0]), float(p[1]), float(marks[k, i, j]), *(
-            (float(s[0]), float(s[1])) if MARK_KINDS[k] == "pulse" else (0.0, 0.0)))
-        for k, i, j, p, s in zip(kinds, rows, columns, mm, size.T, strict=True)
-    )  # fmt: skip
-    # One text can't say both of two speeds or gains.
-    texts = surest_apart((m for m in found if m.kind in TEXT_KINDS), TEXT_APART_MM)
-    return tuple(m for m in found if m.kind not in TEXT_KINDS) + texts
-
-
-def _trace_map(maps: Maps, sheet: Sheet, cells: F32) -> TraceMap:
-    """The ink map resampled to page millimetres."""
-    ny, nx = cells.shape[:2]
-    step = np.float32(sheet.step_mm)
-    x, y = (np.arange((n - 1) * sheet.step_mm + 0.5, dtype=np.float32) / step for n in (nx, ny))
-    grid_x, grid_y = np.meshgrid(x, y)
-    known = np.isfinite(cells[..., 0])
-    at = [cv2.remap(np.nan_to_num(cells[..., k], nan=-1e3), grid_x, grid_y, cv2.INTER_LINEAR) for k in (0, 1)]
-    near = cv2.remap(known.astype(np.float32), grid_x, grid_y, cv2.INTER_LINEAR) > 0.999
-    density = cv2.remap(maps.trace, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    return TraceMap(np.where(near, density, 0).astype(np.float32), near, sheet.x0_mm, sheet.y0_mm)

@@ -27,6 +27,7 @@ GUESSED: Final = 0.58  # share of cells that take one line of five for heavier: 
 CYCLE: Final = 1 / VIEW_PX_PER_MM  # cycles a view px
 OFF: Final = 0.16  # share that size and turn of the view may be off by: harmonics of 5 mm boxes are 0.2 away
 PEAK: Final = 6.5  # times the median around it: noise and traces seldom reach so far, and fit nothing where they do
+PARTS, NEAR_STEPS = 0.6, 2  # of the wave of 1 mm; of the transform.  1 mm lines: half of that, lines 3 mm apart: 0.9
 # Neighbourhoods that phases are seen in, and what they may leave: .25 and .1 mm where there are no lines.
 BLURS_MM: Final = ((1.2, 0.15), (3.0, 0.04))
 PAPER_MM: Final = 5.0  # paper is brighter than most of what lies this near
@@ -46,18 +47,38 @@ def even_field(view_rgb: U8, grid: F32, paper: F32, trace: F32) -> Field | None:
 def fine_field(view_rgb: U8, paper: F32, trace: F32) -> Field | None:
     """A view (4 h, 4 w, 3) and the probabilities of paper and of traces in its cells (h, w) to page mm; None where no
     1 mm lines are seen."""
-    ink = cv2.dilate((trace > TRACED).astype(np.uint8), np.ones((3, 3), np.uint8))
-    size = view_rgb.shape[1], view_rgb.shape[0]
-    bare = cv2.resize(((paper > 0.5) & (ink == 0)).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    bare = _bare(view_rgb, paper, trace)
     if not bare.any():
         return None
     dark = _darkness(view_rgb, bare > 0)
-    waves = _waves(dark)
+    spectrum = _spectrum(dark)
+    waves = _waves(spectrum, dark.shape)
+    if _lines_apart(spectrum, dark.shape, waves) > 1:
+        return None
     for blur_mm, most_mm in BLURS_MM:
         field = _field([_phase(dark, bare, wave, blur_mm) for wave in waves], waves, paper)
         if field is not None and field.residual_mm < most_mm:
             return field
     return None
+
+
+def lines_apart(view_rgb: U8, paper: F32, trace: F32) -> int:
+    """How many of the view's millimetres the lines on paper lie apart, where that is a whole number up to 4: 1 for 1 mm
+    lines, more where the view shows 5 mm lines too small; 1 where nothing tells.  Arguments as of ``fine_field``."""
+    bare = _bare(view_rgb, paper, trace)
+    if not bare.any():
+        return 1
+    dark = _darkness(view_rgb, bare > 0)
+    spectrum = _spectrum(dark)
+    return _lines_apart(spectrum, dark.shape, _waves(spectrum, dark.shape))
+
+
+def _bare(view_rgb: U8, paper: F32, trace: F32) -> U8:
+    """1 where a view's px show paper without traces."""
+    ink = cv2.dilate((trace > TRACED).astype(np.uint8), np.ones((3, 3), np.uint8))
+    size = view_rgb.shape[1], view_rgb.shape[0]
+    bare = cv2.resize(((paper > 0.5) & (ink == 0)).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(bare, dtype=np.uint8)
 
 
 def _field(phases: list[NDArray[np.complex64]], waves: tuple[Wave, Wave], paper: F32) -> Field | None:
@@ -107,17 +128,39 @@ def _darkness(rgb: U8, bare: NDArray[np.bool_]) -> F32:
     return np.where(bare, dark - dark[bare].mean(), 0).astype(np.float32)
 
 
-def _waves(dark: F32) -> tuple[Wave, Wave]:
+def _spectrum(dark: F32) -> F64:
+    """Amplitudes (h, w / 2 + 1) of a view's waves."""
+    return np.asarray(np.abs(np.fft.rfft2(dark * np.outer(np.hanning(dark.shape[0]), np.hanning(dark.shape[1])))))
+
+
+def _lines_apart(spectrum: F64, shape: tuple[int, ...], waves: tuple[Wave, Wave]) -> int:
+    """``lines_apart``: lines that lie n mm apart have waves of 1/n, 2/n, ... as strong as that of 1 mm, both ways."""
+    for n in (4, 3, 2):  # every other wave of four is one of two
+        parts = [_near(spectrum, shape, (x * k / n, y * k / n)) for x, y in waves for k in range(1, n)]
+        if min(parts) > PARTS * max(_near(spectrum, shape, wave) for wave in waves):
+            return n
+    return 1
+
+
+def _near(spectrum: F64, shape: tuple[int, ...], wave: Wave) -> float:
+    """The largest amplitude at a wave or less than three steps beside it."""
+    x, y = (wave[0], wave[1]) if wave[0] >= 0 else (-wave[0], -wave[1])
+    column, row = round(x * shape[1]), round(y * shape[0])
+    rows = np.arange(row - NEAR_STEPS, row + NEAR_STEPS + 1) % shape[0]
+    columns = np.arange(max(column - NEAR_STEPS, 0), column + NEAR_STEPS + 1)
+    return float(spectrum[np.ix_(rows, columns[columns < spectrum.shape[1]])].max())
+
+
+def _waves(spectrum: F64, shape: tuple[int, ...]) -> tuple[Wave, Wave]:
     """The waves of the lines that cross the time axis and of those that run along it: where their peaks stand out; at
     right angles to the other where only that does; else ``CYCLE`` straight along the axes."""
-    spectrum = np.abs(np.fft.rfft2(dark * np.outer(np.hanning(dark.shape[0]), np.hanning(dark.shape[1]))))
-    upright, level = (_peak(spectrum, dark.shape, axis) for axis in (0, 1))
+    upright, level = (_peak(spectrum, shape, axis) for axis in (0, 1))
     if upright is None:
         upright = (CYCLE, 0.0) if level is None else (level[1], -level[0])
     return upright, level or (-upright[1], upright[0])
 
 
-def _peak(spectrum: F64, shape: tuple[int, int], axis: int) -> Wave | None:
+def _peak(spectrum: F64, shape: tuple[int, ...], axis: int) -> Wave | None:
     """The wave near ``CYCLE`` along an axis that stands out of the others there; None where none does."""
     fy, fx = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]
     along, beside = (fx, fy) if axis == 0 else (fy, fx)

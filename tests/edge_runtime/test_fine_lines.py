@@ -5,19 +5,19 @@ import numpy as np
 import pytest
 
 from ecg.geometry import VIEW_PX_PER_MM
-from edge_runtime.fine_lines import box_share, fine_field
+from edge_runtime.fine_lines import box_share, fine_field, lines_apart
 
 H, W = 90, 150  # cells
 
 
-def view_of(mm: np.ndarray, heavy: float = 1.0, noise: float = 3.0, seed: int = 0) -> np.ndarray:
+def view_of(mm: np.ndarray, heavy: float = 1.0, noise: float = 3.0, seed: int = 0, light: float = 1.0) -> np.ndarray:
     """A view (4 H, 4 W, 3) of lines at whole millimetres of ``mm`` (4 H, 4 W, 2), every fifth ``heavy`` times as
-    dark, with a trace across them."""
+    dark and the others ``light`` times, with a trace across them."""
     rng = np.random.default_rng(seed)
     dark = np.zeros(mm.shape[:2])
     for axis in (0, 1):
         off = np.abs(mm[..., axis] - np.rint(mm[..., axis]))
-        strength = np.where(np.rint(mm[..., axis]) % 5 == 0, heavy, 1.0)
+        strength = np.where(np.rint(mm[..., axis]) % 5 == 0, heavy, light)
         dark = np.maximum(dark, 40 * strength * np.clip(1.2 - 4 * off, 0, 1))
     trace = np.abs(mm[..., 1] - 45 - 6 * np.sin(mm[..., 0] / 3)) < 0.3
     grey = np.where(trace, 30, 225 - dark) + rng.normal(0, noise, dark.shape)
@@ -54,6 +54,18 @@ def test_millimetres_are_right_up_to_a_whole_number(seed, size, turn_deg):
     whole = np.median(off, axis=(0, 1))
     assert np.allclose(whole, np.rint(whole), atol=0.03)
     assert np.quantile(np.abs(off - np.rint(whole)), 0.95) < 0.1
+
+
+@pytest.mark.parametrize(("size", "apart"), [(0.6, 3), (0.8, 4), (0.4, 2)])
+def test_lines_of_boxes_shown_too_small_are_no_1_mm_lines(size, apart):
+    """Five millimetres that the view shows as two to four are a comb that a wave of one millimetre fits as well."""
+    mm = sheet(1, 1 / size, 0.5)
+    view, paper, trace = view_of(mm, light=0.0), np.ones((H, W), np.float32), traced(mm)
+    assert lines_apart(view, paper, trace) == apart
+    assert fine_field(view, paper, trace) is None
+    even = sheet(1, 1.0, 0.5)
+    assert lines_apart(view_of(even), paper, traced(even)) == 1
+    assert lines_apart(view_of(even, heavy=2.0), paper, traced(even)) == 1
 
 
 def test_bare_paper_and_noise_show_no_lines():

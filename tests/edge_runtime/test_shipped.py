@@ -125,6 +125,7 @@ def test_floor_on_plain_printed_pages(reader, layout, speed) -> None:
         ("3x4", 50.0, 20.0, 5, 18.0),  # four times as long as high: the thumbnail shows it at twice its size
         ("6x2+1", 50.0, 20.0, 1, 14.0),  # the second column's names are all that shows it; waves of several rows cross
         ("6x1-limb", 25.0, 20.0, 8, 18.0),  # a row wanders over 20 mm
+        ("3x4+2-V1-II", 50.0, 5.0, 14, 20.0),  # half a metre wide: its boxes were taken for ones of three millimetres
     ],
 )
 def test_odd_pages_keep_their_layout(reader, layout, speed, gain, seed, floor_db) -> None:
