@@ -76,8 +76,7 @@ def resting(slope: F64, mask: Flags, length: int) -> F64:
 
 def _runs(quiet: Flags, length: int) -> Flags:
     """True where the ``length`` samples that start here are all quiet."""
-    count = np.cumsum(np.pad(quiet.astype(np.int64), ((0, 0), (1, length - 1))), axis=1)
-    return np.asarray(count[:, length:] - count[:, :-length] == length)
+    return sums(np.pad(quiet, ((0, 0), (0, length - 1))), length) > length - 0.5
 
 
 def _steepest(slope: F64) -> F64:

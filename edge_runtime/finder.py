@@ -25,7 +25,7 @@ from ecg.marks import (
 from ecg.page import F32, LATTICE_MM, Mark, Photo, Sheet, TraceMap, Unreadable
 from edge_runtime.coarse import Folded, area_pose, folded, look, planes, sigmoid
 from edge_runtime.engines.base import Engine
-from edge_runtime.fine_lines import even_field, lines_apart
+from edge_runtime.fine_lines import PaperLines, even_field, paper_lines
 from edge_runtime.flattened import looked_flat, stands_steep
 from edge_runtime.lattice import (
     RAD_PER_MM,
@@ -189,9 +189,10 @@ def _followed(photo: Photo, pose: Pose, maps: Maps, fine: Engine) -> tuple[Pose,
     net = unwrap_grid(maps.grid, maps.paper)
     if net is None:
         return pose, maps, plain_field(maps)
-    if net.residual_mm > UNLIKE_MM and (resized := _of_box_lines(photo, pose, maps, fine)) is not None:
+    lines = _lines(photo, maps) if net.residual_mm > UNLIKE_MM else None
+    if lines is not None and (resized := _of_box_lines(photo, pose, maps, lines.apart, fine)) is not None:
         return _second_look(photo, *resized, fine)
-    even = _of_even_lines(photo, maps) if net.residual_mm > UNLIKE_MM else None
+    even = even_field(lines, maps.grid, maps.paper)
     for first in (net,) if even is None else (even, net):
         looked = _second_look(photo, pose, maps, first, fine)
         if looked[2].lines_mm == LATTICE_MM or looked[2].residual_mm < EVEN_MM:
@@ -200,10 +201,11 @@ def _followed(photo: Photo, pose: Pose, maps: Maps, fine: Engine) -> tuple[Pose,
     return pose, maps, unwrap_grid(maps.grid, maps.paper) or net
 
 
-def _of_box_lines(photo: Photo, pose: Pose, maps: Maps, fine: Engine) -> tuple[Pose, Maps, Field] | None:
-    """The view at the size at which its lines lie 5 mm apart, where they don't lie one millimetre apart at its own and
-    its grid is seen better then; else None."""
-    apart = lines_apart(render_view(photo, maps.view), maps.paper, maps.trace)
+def _of_box_lines(
+    photo: Photo, pose: Pose, maps: Maps, apart: int, fine: Engine
+) -> tuple[Pose, Maps, Field] | None:  # fmt: skip
+    """The view at the size at which its lines lie 5 mm apart, where at its own they lie ``apart``, not 1 mm, and its
+    grid is seen better then; else None."""
     px_per_mm = pose.px_per_mm * apart / LATTICE_MM
     if apart == 1 or px_per_mm < MIN_PX_PER_MM:
         return None
@@ -216,7 +218,11 @@ def _of_box_lines(photo: Photo, pose: Pose, maps: Maps, fine: Engine) -> tuple[P
 
 
 def _of_even_lines(photo: Photo, maps: Maps) -> Field | None:
-    return even_field(render_view(photo, maps.view), maps.grid, maps.paper, maps.trace)
+    return even_field(_lines(photo, maps), maps.grid, maps.paper)
+
+
+def _lines(photo: Photo, maps: Maps) -> PaperLines | None:
+    return paper_lines(render_view(photo, maps.view), maps.paper, maps.trace)
 
 
 def _second_look(photo: Photo, pose: Pose, maps: Maps, field: Field, fine: Engine) -> tuple[Pose, Maps, Field]:

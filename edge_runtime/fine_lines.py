@@ -9,6 +9,7 @@ frequency.  They are unwrapped as the finder's are.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import cv2
@@ -37,40 +38,48 @@ HALF_SEEN: Final = 0.5  # share of bare paper around a place below which its lin
 AMPLITUDE: Final = 90.0  # percentile that counts as seen for certain
 
 
-def even_field(view_rgb: U8, grid: F32, paper: F32, trace: F32) -> Field | None:
-    """``fine_field`` of a view where the finder's phases (4, h, w) as GRID_CHANNELS take no line for heavier; else
-    None."""
-    field = fine_field(view_rgb, paper, trace)
-    return field if field is not None and box_share(grid, field) < GUESSED else None
+@dataclass(frozen=True, eq=False)
+class PaperLines:
+    """What a view (4 h, 4 w) shows of its paper's lines: how dark it is there, 1 where that is bare, the waves of lines
+    across and along the time axis, and how many of the view's millimetres lines lie apart: 1, or 2 to 4 where it shows
+    5 mm lines too small."""
+
+    dark: F32
+    bare: U8
+    waves: tuple[Wave, Wave]
+    apart: int
 
 
-def fine_field(view_rgb: U8, paper: F32, trace: F32) -> Field | None:
-    """A view (4 h, 4 w, 3) and the probabilities of paper and of traces in its cells (h, w) to page mm; None where no
-    1 mm lines are seen."""
+def paper_lines(view_rgb: U8, paper: F32, trace: F32) -> PaperLines | None:
+    """The lines of a view (4 h, 4 w, 3), given the probabilities of paper and of traces in its cells (h, w); None
+    without bare paper."""
     bare = _bare(view_rgb, paper, trace)
     if not bare.any():
         return None
     dark = _darkness(view_rgb, bare > 0)
     spectrum = _spectrum(dark)
     waves = _waves(spectrum, dark.shape)
-    if _lines_apart(spectrum, dark.shape, waves) > 1:
+    return PaperLines(dark, bare, waves, _lines_apart(spectrum, dark.shape, waves))
+
+
+def even_field(lines: PaperLines | None, grid: F32, paper: F32) -> Field | None:
+    """``fine_field`` of a view where the finder's phases (4, h, w) as GRID_CHANNELS take no line for heavier; else
+    None."""
+    field = fine_field(lines, paper)
+    return field if field is not None and box_share(grid, field) < GUESSED else None
+
+
+def fine_field(lines: PaperLines | None, paper: F32) -> Field | None:
+    """The page mm of a view's cells, where paper is as probable as ``paper`` (h, w); None where no 1 mm lines are
+    seen."""
+    if lines is None or lines.apart > 1:
         return None
     for blur_mm, most_mm in BLURS_MM:
-        field = _field([_phase(dark, bare, wave, blur_mm) for wave in waves], waves, paper)
+        phases = [_phase(lines.dark, lines.bare, wave, blur_mm) for wave in lines.waves]
+        field = _field(phases, lines.waves, paper)
         if field is not None and field.residual_mm < most_mm:
             return field
     return None
-
-
-def lines_apart(view_rgb: U8, paper: F32, trace: F32) -> int:
-    """How many of the view's millimetres the lines on paper lie apart, where that is a whole number up to 4: 1 for 1 mm
-    lines, more where the view shows 5 mm lines too small; 1 where nothing tells.  Arguments as of ``fine_field``."""
-    bare = _bare(view_rgb, paper, trace)
-    if not bare.any():
-        return 1
-    dark = _darkness(view_rgb, bare > 0)
-    spectrum = _spectrum(dark)
-    return _lines_apart(spectrum, dark.shape, _waves(spectrum, dark.shape))
 
 
 def _bare(view_rgb: U8, paper: F32, trace: F32) -> U8:
@@ -134,7 +143,7 @@ def _spectrum(dark: F32) -> F64:
 
 
 def _lines_apart(spectrum: F64, shape: tuple[int, ...], waves: tuple[Wave, Wave]) -> int:
-    """``lines_apart``: lines that lie n mm apart have waves of 1/n, 2/n, ... as strong as that of 1 mm, both ways."""
+    """``PaperLines.apart``: lines n mm apart have waves of 1/n, 2/n, ... as strong as that of 1 mm, both ways."""
     for n in (4, 3, 2):  # every other wave of four is one of two
         parts = [_near(spectrum, shape, (x * k / n, y * k / n)) for x, y in waves for k in range(1, n)]
         if min(parts) > PARTS * max(_near(spectrum, shape, wave) for wave in waves):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ecg.geometry import VIEW_PX_PER_MM
-from edge_runtime.fine_lines import box_share, fine_field, lines_apart
+from edge_runtime.fine_lines import box_share, fine_field, paper_lines
 
 H, W = 90, 150  # cells
 
@@ -46,7 +46,8 @@ def traced(mm: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("seed", "size", "turn_deg"), [(1, 1.04, 3.0), (2, 0.93, -6.0), (3, 1.0, 0.0)])
 def test_millimetres_are_right_up_to_a_whole_number(seed, size, turn_deg):
     mm = sheet(seed, size, turn_deg)
-    field = fine_field(view_of(mm), np.ones((H, W), np.float32), traced(mm))
+    paper = np.ones((H, W), np.float32)
+    field = fine_field(paper_lines(view_of(mm), paper, traced(mm)), paper)
     assert field is not None
     assert field.lines_mm == 1.0
     assert field.residual_mm < 0.05
@@ -61,26 +62,28 @@ def test_lines_of_boxes_shown_too_small_are_no_1_mm_lines(size, apart):
     """Five millimetres that the view shows as two to four are a comb that a wave of one millimetre fits as well."""
     mm = sheet(1, 1 / size, 0.5)
     view, paper, trace = view_of(mm, light=0.0), np.ones((H, W), np.float32), traced(mm)
-    assert lines_apart(view, paper, trace) == apart
-    assert fine_field(view, paper, trace) is None
+    lines = paper_lines(view, paper, trace)
+    assert lines.apart == apart
+    assert fine_field(lines, paper) is None
     even = sheet(1, 1.0, 0.5)
-    assert lines_apart(view_of(even), paper, traced(even)) == 1
-    assert lines_apart(view_of(even, heavy=2.0), paper, traced(even)) == 1
+    assert paper_lines(view_of(even), paper, traced(even)).apart == 1
+    assert paper_lines(view_of(even, heavy=2.0), paper, traced(even)).apart == 1
 
 
 def test_bare_paper_and_noise_show_no_lines():
     rng = np.random.default_rng(0)
     noise = np.repeat(rng.normal(200, 25, (4 * H, 4 * W, 1)).clip(0, 255).astype(np.uint8), 3, axis=2)
     paper = np.ones((H, W), np.float32)
-    assert fine_field(noise, paper, np.zeros_like(paper)) is None
-    assert fine_field(np.full((4 * H, 4 * W, 3), 230, np.uint8), paper, np.zeros_like(paper)) is None
-    assert fine_field(noise, np.zeros_like(paper), np.zeros_like(paper)) is None
+    none = np.zeros_like(paper)
+    assert fine_field(paper_lines(noise, paper, none), paper) is None
+    assert fine_field(paper_lines(np.full((4 * H, 4 * W, 3), 230, np.uint8), paper, none), paper) is None
+    assert fine_field(paper_lines(noise, none, none), none) is None
 
 
 def test_phases_of_boxes_agree_with_heavier_lines_and_guesses_do_not():
     mm = sheet(4)
     paper = np.ones((H, W), np.float32)
-    field = fine_field(view_of(mm, heavy=2.0), paper, traced(mm))
+    field = fine_field(paper_lines(view_of(mm, heavy=2.0), paper, traced(mm)), paper)
     assert field is not None
     phase = 2 * np.pi * cells(mm) / 5
     grid = np.stack([f(phase[..., k]) for k in (0, 1) for f in (np.cos, np.sin)]).astype(np.float32)
